@@ -1,0 +1,327 @@
+"""Every setting, read from the environment or `.env`, checked before anything starts."""
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
+SOCKET_PATH_BYTES = 100
+
+Url = Annotated[str | None, Field(default=None)]
+PerSecond = Annotated[float, Field(gt=0, le=10_000)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsProblem(ValueError):
+    """A setting is wrong or missing; the text names it and the next step."""
+
+
+class GenesysSettings(BaseSettings):
+    """How the transcription API is reached."""
+
+    model_config = SettingsConfigDict(env_prefix="GENESYS_", env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    base_url: str = Field("https://api.mypurecloud.com", description="The API of your region, without a path.")
+    token_url: str | None = Field(
+        None, description="Where access tokens are fetched; default: the base URL with /api/v2/oauth/token."
+    )
+    client_id: str | None = Field(None, description="OAuth client id (grant type client credentials).")
+    client_secret: SecretStr | None = Field(None, description="OAuth client secret; never logged.")
+    scopes: str = Field(
+        "media:transcription:write media:media:read", description="Scopes asked for, separated by spaces."
+    )
+
+    @field_validator("base_url", "token_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        return None if value is None else _http_url(value)
+
+    @property
+    def effective_token_url(self) -> str:
+        return self.token_url or f"{self.base_url}/api/v2/oauth/token"
+
+    @property
+    def on_loopback(self) -> bool:
+        return _is_loopback(self.base_url)
+
+    def credentials(self) -> tuple[str, str]:
+        """Client id and secret; raises SettingsProblem when one is missing: only what calls the API needs them."""
+        for name, value in (("GENESYS_CLIENT_ID", self.client_id), ("GENESYS_CLIENT_SECRET", self.client_secret)):
+            if value is None:
+                raise SettingsProblem(
+                    f"{name} is not set: put the OAuth client's value into the environment or .env "
+                    "(`retroscribe sandbox` prints values for trying out)."
+                )
+        assert self.client_id is not None  # noqa: S101 for the type checker
+        assert self.client_secret is not None  # noqa: S101
+        return self.client_id, self.client_secret.get_secret_value()
+
+    @property
+    def client_key(self) -> str:
+        """A short stable name of this API client for keys in Redis and the ledger; not the client id itself."""
+        return hashlib.sha256(f"{self.base_url}\n{self.client_id}".encode()).hexdigest()[:16]
+
+
+class Settings(BaseSettings):
+    """What Retroscribe itself needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="RETROSCRIBE_", env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    genesys: GenesysSettings = Field(default_factory=GenesysSettings, exclude=True)
+
+    home: Path = Field(Path(".retroscribe"), description="Folder for the data of the embedded parts; a local disk.")
+    redis_url: Url = Field(
+        None, description="Redis or Valkey for limiter and token: redis://, rediss:// or unix://; unset: embedded."
+    )
+    broker_url: Url = Field(None, description="Celery's broker; unset: the same as RETROSCRIBE_REDIS_URL.")
+    database_url: Url = Field(
+        None, description="The ledger: postgresql+psycopg://user@host/name; unset: an SQLite file in the home."
+    )
+    search_url: Url = Field(None, description="The search index: unset: an SQLite file in the home.")
+    public_url: Url = Field(
+        None,
+        description="How the API reaches the receiver: https, or http on loopback; unset: the receiver's own address "
+        "when the API is on loopback, else no webhooks and polling only.",
+    )
+    receiver_host: str = Field("127.0.0.1", description="Address that the receiver listens on.")
+    receiver_port: int = Field(8000, ge=1, le=65535, description="Port that the receiver listens on.")
+    receiver_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest webhook body taken, in bytes.")
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets of at least 16 characters that sign callback URIs, comma-separated: the first signs, "
+        "all verify; unset: made once and kept in the home.",
+    )
+    languages: CommaSeparated = Field(
+        ("en-US",), description="BCP 47 tags for recordings that name none, comma-separated, the first is primary."
+    )
+    submit_limit: PerSecond = Field(10, description="The tenant's published limit on submissions, per second.")
+    media_limit: PerSecond = Field(20, description="Limit on media look-ups, per second.")
+    status_limit: PerSecond = Field(10, description="Limit on status look-ups, per second.")
+    token_limit: PerSecond = Field(1, description="Limit on fetching access tokens, per second.")
+    limit_ceiling: float = Field(0.99, gt=0, le=1, description="Share of a limit that is used at most.")
+    limit_buckets: Literal["separate", "shared"] = Field(
+        "separate", description="`shared`: all calls draw on the submit limit; `separate`: each class has its own."
+    )
+    allowed_codecs: CommaSeparated = Field(
+        ("pcm", "mp3", "opus", "vorbis", "webm"), description="Codecs that the API transcribes, comma-separated."
+    )
+    max_duration_seconds: float = Field(
+        1800, gt=0, description="Longest recording in seconds that the API transcribes (1800 on the standard plan)."
+    )
+    poll_after_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="First status look-up, seconds after acceptance; unset: 600, 60 without webhooks.",
+    )
+    deadline_hours: float = Field(24, gt=0, description="Accepted this many hours ago and not finished: parked.")
+    unknown_after_seconds: float = Field(
+        7200, gt=0, description="How many seconds an unknown outcome waits for proof before it is parked."
+    )
+    submit_lease_seconds: float = Field(
+        90, ge=30, description="How many seconds a worker owns a submission; more than the call's 25."
+    )
+    max_attempts: int = Field(8, ge=1, le=100, description="Tries of one recording before it fails; 429s don't count.")
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower pages, on 127.0.0.1.")
+    metrics_port: int = Field(9464, ge=1, le=65535, description="Port of the Prometheus metrics, on 127.0.0.1.")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+    @field_validator("webhook_secrets", "languages", "allowed_codecs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("languages")
+    @classmethod
+    def _some_language(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one BCP 47 tag, such as en-US")
+        return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, secret in enumerate(value, 1):
+            if len(secret.get_secret_value()) < 16:
+                raise ValueError(f"secret {number} is shorter than 16 characters; `openssl rand -hex 32` makes one")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("redis", "rediss", "unix"))
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("redis", "rediss", "unix"))
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("sqlite", "postgresql+psycopg"))
+
+    @field_validator("search_url")
+    @classmethod
+    def _search_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("sqlite",))
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = _http_url(value)
+        if value.startswith("http://") and not _is_loopback(value):
+            raise ValueError("must be https unless its host is loopback: callbacks carry a secret")
+        return value
+
+    @model_validator(mode="after")
+    def _secrets_are_shared(self) -> Self:
+        if self.database_url and self.database_url.startswith("postgresql") and not self.webhook_secrets:
+            raise ValueError(
+                "RETROSCRIBE_WEBHOOK_SECRETS must be set when the ledger is shared, else each machine makes its own; "
+                "`openssl rand -hex 32` makes one"
+            )
+        return self
+
+    @property
+    def embedded_redis(self) -> bool:
+        return self.redis_url is None
+
+    @property
+    def effective_redis_url(self) -> str:
+        """Redis in the form that redis-py takes."""
+        return self.redis_url or f"unix://{self.socket_path}"
+
+    @property
+    def socket_path(self) -> Path:
+        """The embedded server's Unix socket, in the home unless its path would be too long for one."""
+        inside = self.home / "valkey.sock"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"retroscribe-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The broker in the form that kombu takes."""
+        return kombu_url(self.broker_url or self.effective_redis_url)
+
+    @property
+    def effective_result_url(self) -> str:
+        """Where the answer to an enqueue message is kept, in the form that Celery takes."""
+        return kombu_url(self.effective_redis_url)
+
+    @property
+    def effective_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite3'}"
+
+    @property
+    def search_path(self) -> Path:
+        """The file of the embedded search index."""
+        return Path(self.search_url.removeprefix("sqlite:///")) if self.search_url else self.home / "search.sqlite3"
+
+    @property
+    def callback_base_url(self) -> str | None:
+        """Where the API sends its events; None: it can't reach us, so completion is polled."""
+        if self.public_url:
+            return self.public_url
+        if self.genesys.on_loopback:
+            return f"http://127.0.0.1:{self.receiver_port}"
+        return None
+
+    @property
+    def effective_poll_after_seconds(self) -> float:
+        return self.poll_after_seconds or (600.0 if self.callback_base_url else 60.0)
+
+    @cached_property
+    def signing_secrets(self) -> tuple[bytes, ...]:
+        """The secrets of callback URIs, first signs; made once in the home when none are set."""
+        if self.webhook_secrets:
+            return tuple(secret.get_secret_value().encode() for secret in self.webhook_secrets)
+        return (_kept_secret(self.home / "webhook-secret"),)
+
+    def limit(self, call_class: str) -> float:
+        """The published limit of a call class, per second."""
+        limit: float = getattr(self, f"{call_class}_limit")
+        return limit
+
+
+def load_settings() -> Settings:
+    """Reads the settings; raises SettingsProblem with one sentence that names the first wrong one."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsProblem(_sentence(error)) from None
+
+
+def kombu_url(url: str) -> str:
+    """The form that kombu takes of a URL that redis-py takes: it spells a Unix socket differently."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = "&".join(re.sub(r"^db=", "virtual_host=", part) for part in parts.query.split("&") if part)
+    return f"redis+socket://{parts.path}" + (f"?{query}" if query else "")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{message}."
+    prefix = "GENESYS_" if error.title == GenesysSettings.__name__ else "RETROSCRIBE_"
+    name = prefix + str(first["loc"][0]).upper()
+    shown = "" if "secret" in name.lower() else f" (it is {str(first['input'])[:80]!r})"
+    return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL, such as https://api.mypurecloud.com")
+    return value.rstrip("/")
+
+
+def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
+    if value is not None and urlsplit(value).scheme not in schemes:
+        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+    return value
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _kept_secret(path: Path) -> bytes:
+    """The secret in the file, made first if nobody has: two processes that start together read the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        draft.write_text(secrets.token_hex(32))
+        draft.chmod(0o600)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip().encode()

@@ -1,0 +1,57 @@
+"""The base of all tasks: retries by error class, ids in the log context, readable in Flower."""
+
+from typing import Any
+
+import structlog
+from celery import Task
+
+from workers.errors import Retryable
+
+log = structlog.get_logger(__name__)
+
+# Used when neither the error nor the pipeline knows a delay: the ledger or Redis is away.
+DEFAULT_RETRY_SECONDS = 5.0
+MAX_COUNTDOWN_SECONDS = 30.0
+
+
+class BaseTask(Task[Any, Any]):
+    """Retries what is Retryable after the delay that the error carries; the ledger counts attempts, Celery does not."""
+
+    autoretry_for = (Retryable,)
+    max_retries = None
+    acks_late = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ids = {name: kwargs[name] for name in ("recording_id", "media_id") if name in kwargs}
+        with structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id, **ids):
+            return super().__call__(*args, **kwargs)
+
+    @property
+    def actor(self) -> str:
+        """Who moves a recording, for its history."""
+        return self.request.id or self.name or "task"
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """As Celery's, with the error's own delay and the epoch that the recording has by now."""
+        exc = options.get("exc")
+        delay = getattr(exc, "retry_after_seconds", None)
+        options["countdown"] = min(DEFAULT_RETRY_SECONDS if delay is None else delay, MAX_COUNTDOWN_SECONDS)
+        epoch = getattr(exc, "epoch", None)
+        if epoch is not None:
+            options["kwargs"] = {**(self.request.kwargs or {}), "epoch": epoch}
+        log.info("task_retries", error=type(exc).__name__, countdown_seconds=round(options["countdown"], 3))
+        return super().retry(*args, **options)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """As Celery's, with a representation that survives retries: Flower shows and searches it."""
+        options["argsrepr"] = "()"
+        options["kwargsrepr"] = repr(kwargs or {})
+        return super().apply_async(args, kwargs, *rest, **options)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        log.error("task_failed", error=type(exc).__name__)
+        super().on_failure(exc, task_id, args, kwargs, einfo)
+
+    def stop_chain(self) -> None:
+        """Sends none of the chain's later steps."""
+        self.request.chain = None

@@ -1,0 +1,69 @@
+"""What several subcommands need: resources of a home that is really there, and a console."""
+
+import logging
+from contextlib import suppress
+
+from rich.console import Console
+
+from config import queues
+from config.logging import configure_logging
+from config.settings import Settings, load_settings
+from workers.errors import PartUnreachable
+from workers.ledger.engine import sqlite_path
+from workers.resources import Resources, get_resources
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def existing_resources() -> Resources:
+    """Resources over a ledger that exists; raises PartUnreachable, naming the path, where there is none."""
+    resources = _resources()
+    path = sqlite_path(resources.settings.effective_database_url)
+    if path is not None and not path.exists():
+        raise PartUnreachable(
+            f"There is no ledger at {path}: start `retroscribe up` in the folder that is to hold it, "
+            "or set RETROSCRIBE_HOME or RETROSCRIBE_DATABASE_URL to where it is."
+        )
+    return resources
+
+
+def new_resources() -> Resources:
+    """Resources over a ledger that is made where an embedded one is missing."""
+    from workers.ledger.migrate import check_version, current_version, migrate  # noqa: PLC0415 Alembic is slow to load
+
+    resources = _resources()
+    embedded = resources.settings.database_url is None
+    if embedded and current_version(resources.ledger) is None:
+        migrate(resources.ledger)
+    check_version(resources.ledger)
+    return resources
+
+
+def missing_consumers(settings: Settings) -> set[str]:
+    """The queues that nobody consumes; all of them when the broker does not answer."""
+    if settings.embedded_redis and not settings.socket_path.exists():
+        return set(queues.ALL)
+    from workers import dispatch  # noqa: PLC0415 Celery takes half a second to load
+
+    with suppress(PartUnreachable):
+        return set(queues.ALL) - dispatch.consumed_queues()
+    return set(queues.ALL)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3 min 10 s, 2 h 5 min, 3 days 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"
+
+
+def _resources() -> Resources:
+    settings = load_settings()
+    configure_logging(settings.log_format, level=logging.WARNING)
+    return get_resources()

@@ -1,0 +1,132 @@
+"""The parts, one process each, as production starts them: worker, beat, receiver, flower, migrate, sandbox, schema."""
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config import queues
+from config.logging import configure_logging
+from config.settings import Settings, load_settings
+from workers.ledger.engine import Ledger
+from workers.ledger.migrate import check_version, migrate
+
+Role = StrEnum("Role", list(queues.ROLES))  # type: ignore[misc]  # made from the one table of roles
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    for command in (worker, beat, receiver, flower):
+        app.command(rich_help_panel="Parts")(command)
+    app.command("migrate", rich_help_panel="Parts")(migrate_ledger)
+    app.command(rich_help_panel="Trying out")(sandbox)
+    app.command()(schema)
+
+
+def worker(
+    role: Annotated[Role, typer.Option(help="Which queues it consumes.")],
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Tasks at a time; default: by role.")] = None,
+) -> None:
+    """Runs one worker process."""
+    _checked_settings(calls_api=True)
+    from workers.app import app  # noqa: PLC0415 Celery takes half a second to load
+
+    app.worker_main(
+        [
+            "worker",
+            f"--queues={','.join(queues.ROLES[role])}",
+            "--pool=threads",
+            f"--concurrency={threads or queues.THREADS[role]}",
+            f"--hostname={role}.{os.getpid()}@%h",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )
+
+
+def beat() -> None:
+    """Runs Celery beat, which asks for the pump each second and the sweep each 5 s; one a fleet is enough."""
+    load_settings()
+    from workers.app import app  # noqa: PLC0415
+
+    # The schedule is in the code and its intervals are seconds: nothing needs to be remembered in a file.
+    app.start(["beat", "--scheduler=celery.beat:Scheduler", "--pidfile="])
+
+
+def receiver() -> None:
+    """Runs the webhook receiver, the only part that faces the internet."""
+    settings = _checked_settings(calls_api=False)
+    configure_logging(settings.log_format)
+    from workers.receiver.server import serve  # noqa: PLC0415
+    from workers.resources import get_resources  # noqa: PLC0415
+
+    serve(get_resources())
+
+
+def flower() -> None:
+    """Runs the Flower pages, which show workers and tasks."""
+    load_settings()
+    from config import flowerconfig  # noqa: PLC0415
+    from workers.app import app  # noqa: PLC0415
+
+    app.start(["flower", f"--conf={flowerconfig.__file__}"])
+
+
+def migrate_ledger() -> None:
+    """Brings the ledger's schema up to date; run it once before a new version starts."""
+    ledger = Ledger(load_settings().effective_database_url)
+    before, after = migrate(ledger)
+    ledger.close()
+    typer.echo(f"The ledger is at schema {after}" + ("." if before == after else f", it was at {before or 'none'}."))
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1, 0 for a free one.")] = 8900,
+    rate: Annotated[float, typer.Option(help="Submissions a second; media look-ups get twice that.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same catalogue, transcripts and ids.")] = 1,
+    processing_seconds: Annotated[float, typer.Option(help="Median time of a transcription.")] = 2.0,
+    never_finish: Annotated[float, typer.Option(help="Share of transcriptions that never finish, 0 to 1.")] = 0.0,
+    count: Annotated[int, typer.Option(help="How many recordings the catalogue has.")] = 300,
+    buckets: Annotated[str, typer.Option(help="separate, or shared: all calls draw on one limit.")] = "separate",
+    write_manifest: Annotated[Path | None, typer.Option(help="Write the catalogue to this CSV file first.")] = None,
+) -> None:
+    """Runs a local stand-in for the transcription API, with its limits and its faults."""
+    from workers.sandbox.catalogue import write_manifest as write  # noqa: PLC0415
+    from workers.sandbox.config import SandboxConfig  # noqa: PLC0415
+    from workers.sandbox.server import serve  # noqa: PLC0415
+
+    configure_logging("console")
+    config = SandboxConfig(
+        port=port,
+        rate=rate,
+        seed=seed,
+        processing_seconds=processing_seconds,
+        never_finish=never_finish,
+        count=count,
+        buckets=buckets,
+    )
+    if write_manifest is not None:
+        write(write_manifest, config)
+        typer.echo(f"# {count} media ids are in {write_manifest}")
+    serve(config, announce=typer.echo)
+
+
+def schema() -> None:
+    """Prints the JSON schema of the enqueue message that other apps send."""
+    from workers.intake.entries import message_schema  # noqa: PLC0415
+
+    typer.echo(json.dumps(message_schema(), indent=2))
+
+
+def _checked_settings(*, calls_api: bool) -> Settings:
+    """The settings, after what would otherwise fail each task has been looked at."""
+    settings = load_settings()
+    if calls_api:
+        settings.genesys.credentials()
+    ledger = Ledger(settings.effective_database_url)
+    check_version(ledger)
+    ledger.close()
+    return settings

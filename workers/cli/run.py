@@ -1,0 +1,163 @@
+"""`retroscribe run`: takes a list of recordings in and follows it to its end."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from workers.cli.common import console, duration, errors, missing_consumers, new_resources
+from workers.cli.status import details
+from workers.errors import InputError
+from workers.intake.entries import Defaults, check_backfill_name
+from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
+from workers.model import Lane, State
+from workers.pipeline.enqueue import request_transcription, take_rows
+from workers.pipeline.status import Status, status
+from workers.resources import Resources
+
+ALL_INDEXED: Final = 0
+SOME_FAILED: Final = 3
+STUCK: Final = 4
+LOOK_SECONDS: Final = 0.5
+SHOWN_REJECTS: Final = 5
+#: That many outages in a row without a success, and following makes no sense any more.
+OUTAGES: Final = 5
+SINGLE: Final = "single"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command()(run)
+
+
+def run(
+    file: Annotated[str | None, typer.Argument(help="CSV or JSON lines, also gzipped; - for standard input.")] = None,
+    name: Annotated[str | None, typer.Option(help="The backfill's name; default: the file's stem.")] = None,
+    media_id: Annotated[str | None, typer.Option(help="One recording instead of a file.")] = None,
+    languages: Annotated[str | None, typer.Option(help="BCP 47 tags, comma-separated, for rows without.")] = None,
+    redaction_policy: Annotated[str | None, typer.Option(help="Redaction policy id, for rows without.")] = None,
+    lane: Annotated[Lane | None, typer.Option(help="live goes before backfill.")] = None,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Stores the recordings and returns.")] = False,  # noqa: FBT002
+) -> int:
+    """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
+
+    Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them, 2 wrong input.
+    """
+    if (file is None) == (media_id is None):
+        raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
+    resources = new_resources()
+    tags = tuple(tag.strip() for tag in languages.split(",")) if languages else resources.settings.languages
+    defaults = Defaults(tags, redaction_policy)
+    if media_id is not None:
+        backfill = check_backfill_name(name or SINGLE)
+        request_transcription(
+            resources, media_id, defaults=defaults, backfill=backfill, lane=lane or Lane.LIVE, by="retroscribe run"
+        )
+    else:
+        backfill = check_backfill_name(name or backfill_name_from(str(file)))
+        _take_file(resources, str(file), backfill, defaults, lane or Lane.BACKFILL)
+    missing = missing_consumers(resources.settings)
+    if missing:
+        errors.print(
+            f"Nobody works on {', '.join(sorted(missing))} here (home {resources.settings.home}): the recordings are "
+            "stored; start `retroscribe up`, or workers for these queues.",
+            soft_wrap=True,
+        )
+        return STUCK
+    return ALL_INDEXED if no_follow else follow(resources, backfill)
+
+
+def follow(resources: Resources, backfill: str) -> int:
+    """Shows a backfill until all its recordings are at their end, then a summary; gives the exit code."""
+    try:
+        with _progress() as show:
+            while True:
+                now = status(resources, backfill)
+                show(now)
+                stuck = _stuck(now)
+                if stuck or now.active == 0:
+                    break
+                time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        errors.print(f"\nThe work goes on without this command: `retroscribe status {backfill}` shows it.")
+        raise
+    console.print(details(now))
+    if stuck:
+        errors.print(stuck, soft_wrap=True)
+        return STUCK
+    return exit_code(now)
+
+
+def exit_code(now: Status) -> int:
+    """0 when every usable recording is indexed, 3 when some failed or wait for a person."""
+    bad = (State.FAILED, State.PARKED)
+    both = (now.counts.states, now.counts.shared_by_state)
+    return SOME_FAILED if any(counts.get(state, 0) for counts in both for state in bad) else ALL_INDEXED
+
+
+def _take_file(resources: Resources, file: str, backfill: str, defaults: Defaults, lane: Lane) -> None:
+    rows = read_manifest(file, defaults)
+    with RejectedFile(backfill) as rejected:
+        taken = None
+        for taken in take_rows(
+            resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by="retroscribe run"
+        ):
+            if sys.stderr.isatty():
+                errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
+    if taken is None:
+        raise InputError(f"{file} names no recordings: it has a header and nothing below it.")
+    again = f", {taken.repeated} known from an earlier run of this list" if taken.repeated else ""
+    errors.print(
+        f"{backfill}: {taken.accepted} new, {taken.duplicates} asked for before{again}, {taken.rejected} unusable"
+    )
+    if rejected.rows:
+        errors.print(f"The unusable lines are in {rejected.path} with their reasons: correct and send it again.")
+
+
+def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
+    """The rows, with the unusable ones shown and kept for correction."""
+    for row in rows:
+        if row.reason is not None:
+            rejected.add(row)
+            if rejected.rows <= SHOWN_REJECTS:
+                errors.print(Text(f"line {row.line}: {row.reason}"), soft_wrap=True)
+        yield row
+
+
+def _stuck(now: Status) -> str | None:
+    """Why following makes no sense, None while work gets on."""
+    if now.halt is not None:
+        return f"{now.halt.detail} The recordings are stored and go on by themselves once it is mended."
+    submit = now.submit
+    if submit is not None and submit.failures >= OUTAGES and submit.gate_seconds:
+        return (
+            f"The API has not answered {submit.failures} times in a row ({submit.gate_reason}): check GENESYS_BASE_URL "
+            "and the network; the recordings are stored and go on by themselves once it answers."
+        )
+    return None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Status], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[line]}"))
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task("indexed", total=None, line="")
+
+        def show(now: Status) -> None:
+            progress.update(bar, total=now.counts.total, completed=now.counts.total - now.active, line=_line(now))
+
+        yield show
+
+
+def _line(now: Status) -> str:
+    states = now.counts.states
+    funnel = "  ".join(f"{state} {states[state]}" for state in State if states.get(state))
+    rate = f"{now.submit.granted_per_second:.1f}/s" if now.submit else "no Redis"
+    left = "" if now.eta_seconds is None else f"  about {duration(now.eta_seconds)} left"
+    gate = f"  gate {duration(now.submit.gate_seconds)}" if now.submit and now.submit.gate_seconds > 1 else ""
+    return f"{funnel}  {rate}{left}{gate}"

@@ -1,0 +1,104 @@
+"""`retroscribe status`: how backfills stand."""
+
+import json
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from workers.cli.common import console, duration, existing_resources
+from workers.model import State
+from workers.pipeline.status import Status, status, statuses
+
+_BAD = {State.REJECTED: "yellow", State.FAILED: "red", State.PARKED: "magenta", State.UNKNOWN: "magenta"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command("status")(show_status)
+
+
+def show_status(
+    name: Annotated[str | None, typer.Argument(help="A backfill; without it, all of them.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Shows it anew each second until Ctrl-C.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,  # noqa: FBT002
+) -> None:
+    """Shows the funnel, the rate against the limit, the time left and what failed why."""
+    resources = existing_resources()
+
+    def render() -> RenderableType:
+        return details(status(resources, name)) if name else overview(statuses(resources))
+
+    if as_json:
+        found = status(resources, name).as_json() if name else [one.as_json() for one in statuses(resources)]
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    elif watch:
+        with Live(render(), console=console, refresh_per_second=4) as live:
+            while True:
+                time.sleep(1)
+                live.update(render())
+    else:
+        console.print(render())
+
+
+def overview(found: list[Status]) -> RenderableType:
+    """A line for each backfill."""
+    if not found:
+        return Text("No backfill yet: `retroscribe run FILE.csv` makes one.")
+    table = Table(box=None, pad_edge=False)
+    for title in ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked", "time left"):
+        table.add_column(title, justify="left" if title in ("backfill", "state") else "right")
+    for one in found:
+        states = one.counts.states
+        left = "" if one.eta_seconds is None else duration(one.eta_seconds)
+        counts = (states.get(state, 0) for state in (State.REJECTED, State.FAILED, State.PARKED))
+        figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts)
+        table.add_row(one.backfill.name, one.backfill.state, *map(str, figures), left)
+    return table
+
+
+def details(one: Status) -> RenderableType:
+    """The funnel of one backfill and what stands in its way."""
+    counts = one.counts
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_row("requested", str(counts.requested), "")
+    for state in State:
+        number = counts.states.get(state, 0)
+        if number:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.reasons.get(state, {}).items()))
+            table.add_row(Text(state, style=_BAD.get(state, "")), str(number), Text(reasons, style="dim"))
+    if counts.duplicates:
+        table.add_row("duplicates", str(counts.duplicates), Text("asked for before, not paid again", style="dim"))
+    if counts.intake_rejects:
+        table.add_row("intake rejects", str(counts.intake_rejects), Text("lines that can't be used", style="dim"))
+    heading = Text.assemble((one.backfill.name, "bold"), f"  {one.backfill.state}")
+    return Group(heading, table, *(Text(line) for line in remarks(one)))
+
+
+def remarks(one: Status) -> list[str]:
+    """Rate, time left, and why nothing goes on, as far as there is something to say."""
+    lines = []
+    speed, submit = one.speed.per_second, one.submit
+    if speed is not None:
+        lines.append(f"submitted {speed:.2f}/s from first to last")
+    if submit is None:
+        lines.append("limiter: Redis does not answer, so nothing is submitted")
+    else:
+        lines.append(
+            f"limit {submit.configured:g}/s, now {submit.rate:.2f}/s allowed, {submit.granted_per_second:.1f}/s used, "
+            f"{submit.rejected_last_minute} 429s in the last minute"
+        )
+        if submit.gate_seconds:
+            lines.append(f"gate closed for {duration(submit.gate_seconds)} ({submit.gate_reason})")
+    if one.eta_seconds is not None:
+        lines.append(f"about {duration(one.eta_seconds)} until the last one is submitted")
+    if one.halt is not None:
+        lines.append(f"HALTED: {one.halt.detail} The recordings wait and go on when it is mended.")
+    return lines

@@ -1,0 +1,1 @@
+"""All knowledge of the transcription API's wire: paths, headers, JSON keys, errors."""

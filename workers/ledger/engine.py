@@ -1,0 +1,129 @@
+"""Opens the ledger and gives out its short transactions."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from workers.errors import LedgerError, LedgerUnavailable
+
+BUSY_TIMEOUT_SECONDS = 10
+# WAL needs shared memory between the processes, which these do not give (sqlite.org/wal.html, "same host computer").
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "lustre"}
+)
+
+
+class Ledger:
+    """The ledger's door: `with ledger.write() as tx` is one short transaction, `read()` a consistent look.
+
+    Thread-safe. Raises LedgerUnavailable when the database can't be reached or stays locked: nothing was written then,
+    and the caller may try again.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else _server_engine(url)
+        self._writer = self._engine.execution_options(retroscribe_write=True)
+        # SQLite has one writer; threads that queue here are served in turn, while its own busy handler polls.
+        self._turn = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with _translated(), self._turn, self._writer.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with _translated(), self._engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite URL, None for a server."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def refuse_network_file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> None:
+    """Raises LedgerError when the folder lies on a network file system, where SQLite's WAL would lose data."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return  # only Linux tells
+    real = os.path.realpath(folder)
+    kinds = {fields[1].replace("\\040", " "): fields[2] for fields in map(str.split, lines) if len(fields) > 2}
+    holding = max((point for point in kinds if _lies_in(real, point)), key=len, default="/")
+    if kinds.get(holding) in NETWORK_FILE_SYSTEMS:
+        raise LedgerError(
+            f"The home {folder} lies on a network file system ({kinds[holding]}), where SQLite loses data: "
+            "set RETROSCRIBE_HOME to a folder on a local disk, or RETROSCRIBE_DATABASE_URL to a PostgreSQL server."
+        )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        # The driver's text may quote SQL and its values, so only its kind is kept.
+        origin = getattr(error, "orig", None) or error
+        known = str(origin) if isinstance(origin, sqlite3.Error) else type(origin).__name__
+        raise LedgerUnavailable(f"The ledger can't be used now ({known}).") from None
+
+
+def _server_engine(url: str) -> Engine:
+    return create_engine(
+        url,
+        pool_size=20,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5},
+    )
+
+
+def _sqlite_engine(url: str) -> Engine:
+    path = sqlite_path(url)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_network_file_system(path.parent)
+    engine = create_engine(url, pool_size=20, pool_timeout=30, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, see below
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and then writes fails at once when another has written meanwhile; one that
+        # takes the write lock at its beginning waits instead.
+        write = connection.get_execution_options().get("retroscribe_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

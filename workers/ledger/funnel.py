@@ -1,0 +1,106 @@
+"""Counts what became of everything that a backfill asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from workers.ledger.tables import duplicates, intake_rejects, recordings
+from workers.model import Reason, State
+
+_WITH_REASONS: Final = (State.REJECTED, State.FAILED, State.PARKED, State.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """What became of everything that a backfill asked for: requested = sum of states + duplicates + intake_rejects.
+
+    `shared_by_state` counts the recordings behind the duplicates that belong to other backfills; `empty` the indexed
+    ones without a word; `reasons` has a count for each state that ended badly and each of its reason codes.
+    """
+
+    states: Mapping[str, int]
+    duplicates: int
+    duplicates_by_state: Mapping[str, int]
+    shared_by_state: Mapping[str, int]
+    intake_rejects: int
+    reasons: Mapping[str, Mapping[str, int]]
+    empty: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def requested(self) -> int:
+        return self.total + self.duplicates + self.intake_rejects
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How many recordings were accepted, and when the first and the last of them were submitted (Unix seconds)."""
+
+    accepted: int
+    first_at: float | None
+    last_at: float | None
+
+    @property
+    def per_second(self) -> float | None:
+        """From first to last, None of fewer than two."""
+        if self.first_at is None or self.last_at is None or self.last_at <= self.first_at:
+            return None
+        return (self.accepted - 1) / (self.last_at - self.first_at)
+
+
+def funnel(tx: Connection, backfill_id: int) -> Funnel:
+    """Counts everything that the backfill asked for."""
+    counted = select(recordings.c.state, recordings.c.reason, func.count().label("number")).where(
+        recordings.c.backfill_id == backfill_id
+    )
+    states: dict[str, int] = {}
+    reasons: dict[str, dict[str, int]] = {}
+    empty = 0
+    for state, reason, number in tx.execute(counted.group_by(recordings.c.state, recordings.c.reason)):
+        states[state] = states.get(state, 0) + number
+        if reason and state in _WITH_REASONS:
+            reasons.setdefault(state, {})[reason] = number
+        if reason == Reason.EMPTY:
+            empty += number
+    rejects = select(func.count()).select_from(intake_rejects).where(intake_rejects.c.backfill_id == backfill_id)
+    by_state, shared = _duplicates(tx, backfill_id)
+    return Funnel(
+        states=states,
+        duplicates=sum(by_state.values()),
+        duplicates_by_state=by_state,
+        shared_by_state=shared,
+        intake_rejects=int(tx.execute(rejects).scalar_one()),
+        reasons=reasons,
+        empty=empty,
+    )
+
+
+def speed(tx: Connection, backfill_id: int) -> Speed:
+    """How fast the backfill's recordings were accepted."""
+    figures = select(
+        func.count(recordings.c.submitted_at), func.min(recordings.c.submitted_at), func.max(recordings.c.submitted_at)
+    )
+    mine = figures.where(recordings.c.backfill_id == backfill_id, recordings.c.accepted_at.is_not(None))
+    return Speed(*tx.execute(mine).one())
+
+
+def _duplicates(tx: Connection, backfill_id: int) -> tuple[dict[str, int], dict[str, int]]:
+    elsewhere = (recordings.c.backfill_id != backfill_id).label("elsewhere")
+    counted = (
+        select(recordings.c.state, elsewhere, func.count().label("number"))
+        .join_from(duplicates, recordings)
+        .where(duplicates.c.backfill_id == backfill_id)
+        .group_by(recordings.c.state, elsewhere)
+    )
+    by_state: dict[str, int] = {}
+    shared: dict[str, int] = {}
+    for state, is_elsewhere, number in tx.execute(counted):
+        by_state[state] = by_state.get(state, 0) + number
+        if is_elsewhere:
+            shared[state] = number
+    return by_state, shared

@@ -1,0 +1,265 @@
+"""Reads recordings and moves them from state to state, with history, inside the caller's transaction."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from workers.ledger.states import ACTIVE, check_transition
+from workers.ledger.tables import IS_OUT, IS_PENDING, IS_SWEPT, RUNNING, backfills, recordings, transitions
+from workers.model import Lane, Reason, Recording, State, TranscriptionRequest
+
+#: The column that remembers when a state was reached.
+_REACHED_AT: Final = {
+    State.QUEUED: "queued_at",
+    State.VALIDATED: "validated_at",
+    State.SUBMITTING: "submitted_at",
+    State.TRANSCRIBING: "accepted_at",
+    State.COMPLETED: "completed_at",
+    State.INDEXED: "indexed_at",
+}
+
+_FIELDS: Final = frozenset(field.name for field in fields(Recording))
+_COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"))
+
+
+def query() -> Select[Any]:
+    """All recordings, to be narrowed by the caller; rows become values by `from_row`."""
+    return select(*_COLUMNS).join_from(recordings, backfills)
+
+
+def from_row(row: RowMapping) -> Recording:
+    return Recording(
+        id=row["id"],
+        ref=row["ref"],
+        request=TranscriptionRequest(
+            media_id=row["media_id"],
+            languages=tuple(row["languages"].split(",")),
+            redaction_policy_id=row["redaction_policy_id"],
+            speaker_identification=bool(row["speaker_identification"]),
+        ),
+        backfill_id=row["backfill_id"],
+        backfill=row["backfill"],
+        lane=Lane(row["lane"]),
+        state=State(row["state"]),
+        epoch=row["epoch"],
+        attempts=row["attempts"],
+        polls=row["polls"],
+        resends=row["resends"],
+        reason=row["reason"],
+        detail=row["detail"],
+        codec=row["codec"],
+        format=row["format"],
+        duration_seconds=row["duration_seconds"],
+        due_at=row["due_at"],
+        transcription_id=row["transcription_id"],
+        created_at=row["created_at"],
+        submitted_at=row["submitted_at"],
+        accepted_at=row["accepted_at"],
+        completed_at=row["completed_at"],
+        indexed_at=row["indexed_at"],
+    )
+
+
+def get(tx: Connection, recording_id: int) -> Recording | None:
+    """The recording as it is now, None when there is no such id."""
+    row = tx.execute(query().where(recordings.c.id == recording_id)).mappings().first()
+    return from_row(row) if row else None
+
+
+def lock(tx: Connection, recording_id: int) -> Recording | None:
+    """The recording, held against other writers until the transaction ends."""
+    row = tx.execute(query().where(recordings.c.id == recording_id).with_for_update(of=recordings)).mappings().first()
+    return from_row(row) if row else None
+
+
+def find(tx: Connection, media_id_or_ref: str) -> list[Recording]:
+    """Every recording with that media id or that ref, newest first."""
+    matches = (recordings.c.media_id == media_id_or_ref) | (recordings.c.ref == media_id_or_ref)
+    rows = tx.execute(query().where(matches).order_by(recordings.c.id.desc())).mappings()
+    return [from_row(row) for row in rows]
+
+
+def by_fingerprint(tx: Connection, fingerprint: bytes) -> Recording | None:
+    """The one recording of that request."""
+    row = tx.execute(query().where(recordings.c.fingerprint == fingerprint)).mappings().first()
+    return from_row(row) if row else None
+
+
+def move(
+    tx: Connection,
+    recording: Recording,
+    to: State,
+    *,
+    by: str,
+    reason: str | None = None,
+    detail: str | None = None,
+    due_at: float | None = None,
+    new_epoch: bool = False,
+    **values: Any,
+) -> Recording | None:
+    """Moves the recording on if it is still as the caller saw it, and writes its history; None when it has moved since.
+
+    `due_at` is required for the states in ACTIVE. Counters of the step (attempts, resends) begin anew. Raises
+    TransitionNotAllowed for a change that TRANSITIONS does not have.
+    """
+    check_transition(recording.state, to)
+    now = time.time()
+    epoch = recording.epoch + 1 if new_epoch else recording.epoch
+    changes: dict[str, Any] = {
+        "attempts": 0,
+        "resends": 0,
+        **values,
+        "state": to,
+        "epoch": epoch,
+        "reason": reason,
+        "detail": detail,
+        "due_at": due_at if to in ACTIVE else None,
+        "changed_at": now,
+    }
+    if to in _REACHED_AT:
+        changes[_REACHED_AT[to]] = now
+    if not _change(tx, recording, changes):
+        return None
+    tx.execute(
+        insert(transitions).values(
+            recording_id=recording.id,
+            at=now,
+            from_state=recording.state,
+            to_state=to,
+            by=by,
+            reason=reason,
+            detail=detail,
+        )
+    )
+    return replace(recording, **{name: value for name, value in changes.items() if name in _FIELDS})
+
+
+def amend(tx: Connection, recording: Recording, **values: Any) -> bool:
+    """Sets columns without a change of state if the recording is still as the caller saw it; False when it is not."""
+    return _change(tx, recording, values)
+
+
+def note(tx: Connection, recording: Recording, *, by: str, reason: str, detail: str | None = None) -> None:
+    """Writes history that changed no state, such as a message sent again."""
+    tx.execute(
+        insert(transitions).values(
+            recording_id=recording.id,
+            at=time.time(),
+            from_state=recording.state,
+            to_state=recording.state,
+            by=by,
+            reason=reason,
+            detail=detail,
+        )
+    )
+
+
+def hand_out(tx: Connection, lane: Lane, backfill_id: int, most: int, *, by: str, due_at: float) -> list[Recording]:
+    """Moves up to `most` waiting recordings of one backfill and lane to `queued` with a new epoch, oldest first.
+
+    Several machines may do so at once: each row is handed out once.
+    """
+    now = time.time()
+    ids = select(recordings.c.id).where(
+        IS_PENDING,
+        recordings.c.lane == lane,
+        recordings.c.backfill_id == backfill_id,
+        recordings.c.due_at <= now,
+    )
+    ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True)
+    chosen = tx.execute(ids).scalars().all()
+    if not chosen:
+        return []
+    tx.execute(
+        update(recordings)
+        .where(recordings.c.id.in_(chosen))
+        .values(
+            state=State.QUEUED,
+            epoch=recordings.c.epoch + 1,
+            queued_at=now,
+            changed_at=now,
+            due_at=due_at,
+            reason=None,
+            detail=None,
+        )
+    )
+    history = [
+        {"recording_id": chosen_id, "at": now, "from_state": State.PENDING, "to_state": State.QUEUED, "by": by}
+        for chosen_id in chosen
+    ]
+    tx.execute(insert(transitions), history)
+    rows = tx.execute(query().where(recordings.c.id.in_(chosen)).order_by(recordings.c.id)).mappings()
+    return [from_row(row) for row in rows]
+
+
+def oldest_unsubmitted(tx: Connection) -> Recording | None:
+    """One recording of a running backfill that waits to be submitted, rather one that is out than one that is not."""
+    for condition in (IS_OUT, IS_PENDING):
+        running = query().where(condition, backfills.c.state == RUNNING).order_by(recordings.c.id).limit(1)
+        row = tx.execute(running).mappings().first()
+        if row:
+            return from_row(row)
+    return None
+
+
+def hand_out_one(tx: Connection, recording: Recording, *, by: str, due_at: float) -> Recording | None:
+    """Moves one waiting recording to `queued` with a new epoch; None when another was first."""
+    return move(tx, recording, State.QUEUED, by=by, due_at=due_at, new_epoch=True)
+
+
+def resend(tx: Connection, recording: Recording, *, by: str, due_at: float) -> Recording | None:
+    """Gives a recording that is out a new epoch, for a message to replace a lost one; None when it has moved on."""
+    values = {"epoch": recording.epoch + 1, "due_at": due_at, "resends": recordings.c.resends + 1}
+    if not _change(tx, recording, values):
+        return None
+    note(tx, recording, by=by, reason=Reason.RESENT)
+    return replace(recording, epoch=recording.epoch + 1, due_at=due_at, resends=recording.resends + 1)
+
+
+def due(tx: Connection, now: float, most: int) -> list[Recording]:
+    """Handed-out recordings whose `due_at` has passed, the longest overdue first."""
+    rows = tx.execute(
+        query().where(IS_SWEPT, recordings.c.due_at <= now).order_by(recordings.c.due_at).limit(most)
+    ).mappings()
+    return [from_row(row) for row in rows]
+
+
+def outstanding(tx: Connection, lane: Lane) -> int:
+    """How many recordings of the lane are with Celery and not submitted yet."""
+    counted = select(func.count()).where(recordings.c.lane == lane, IS_OUT)
+    return int(tx.execute(counted).scalar_one())
+
+
+def waiting_backfills(tx: Connection, lane: Lane) -> Sequence[int]:
+    """The running backfills that have recordings to hand out now in the lane, in the order of their making."""
+    waiting = select(recordings.c.id).where(
+        recordings.c.backfill_id == backfills.c.id,
+        IS_PENDING,
+        recordings.c.lane == lane,
+        recordings.c.due_at <= time.time(),
+    )
+    running = select(backfills.c.id).where(backfills.c.state == RUNNING, waiting.exists()).order_by(backfills.c.id)
+    return tx.execute(running).scalars().all()
+
+
+def history(tx: Connection, recording_id: int) -> list[RowMapping]:
+    """Every transition and note of the recording, oldest first."""
+    rows = select(transitions).where(transitions.c.recording_id == recording_id).order_by(transitions.c.id)
+    return list(tx.execute(rows).mappings())
+
+
+def _change(tx: Connection, recording: Recording, values: dict[str, Any]) -> bool:
+    unchanged = (
+        update(recordings)
+        .where(
+            recordings.c.id == recording.id,
+            recordings.c.state == recording.state,
+            recordings.c.epoch == recording.epoch,
+        )
+        .values(**values)
+    )
+    return tx.execute(unchanged).rowcount == 1

@@ -1,0 +1,67 @@
+"""The states of a recording, their named sets, and the one table of what may follow what."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from workers.errors import TransitionNotAllowed
+from workers.model import State
+
+__all__ = [
+    "ACTIVE",
+    "BEFORE_COMPLETED",
+    "NEEDS_PERSON",
+    "SWEPT",
+    "TERMINAL",
+    "TRANSITIONS",
+    "State",
+    "check_transition",
+]
+
+#: Something is still to be done by us; each has a `due_at`.
+ACTIVE: Final = frozenset(
+    {
+        State.PENDING,
+        State.QUEUED,
+        State.VALIDATED,
+        State.SUBMITTING,
+        State.UNKNOWN,
+        State.TRANSCRIBING,
+        State.COMPLETED,
+    }
+)
+#: Active and handed out: what the sweep looks at when `due_at` has passed. The pump looks after `pending`.
+SWEPT: Final = ACTIVE - {State.PENDING}
+#: Nothing follows unless a person or an event wants it.
+TERMINAL: Final = frozenset({State.INDEXED, State.REJECTED, State.FAILED, State.CANCELLED, State.FORGOTTEN})
+#: A person decides.
+NEEDS_PERSON: Final = frozenset({State.PARKED})
+#: An event with a valid token proves acceptance from each of these.
+BEFORE_COMPLETED: Final = frozenset(State) - {State.TRANSCRIBING, State.COMPLETED, State.INDEXED, State.FORGOTTEN}
+
+_DECIDED: Final[Mapping[State, frozenset[State]]] = {
+    State.PENDING: frozenset({State.QUEUED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.VALIDATED, State.REJECTED, State.FAILED, State.PENDING, State.CANCELLED}),
+    State.VALIDATED: frozenset({State.SUBMITTING, State.PENDING, State.FAILED, State.CANCELLED}),
+    State.SUBMITTING: frozenset({State.TRANSCRIBING, State.VALIDATED, State.FAILED, State.UNKNOWN}),
+    State.UNKNOWN: frozenset({State.TRANSCRIBING, State.VALIDATED, State.PARKED}),
+    State.PARKED: frozenset({State.TRANSCRIBING, State.VALIDATED, State.FAILED, State.CANCELLED}),
+    State.TRANSCRIBING: frozenset({State.COMPLETED, State.FAILED, State.PARKED}),
+    State.COMPLETED: frozenset({State.INDEXED, State.FORGOTTEN}),
+    State.INDEXED: frozenset({State.FORGOTTEN}),
+    State.REJECTED: frozenset({State.PENDING, State.CANCELLED}),
+    State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
+    State.CANCELLED: frozenset({State.PENDING}),
+    State.FORGOTTEN: frozenset(),
+}
+
+#: What we may decide, and what an event may prove.
+TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
+    state: following | {State.TRANSCRIBING} if state in BEFORE_COMPLETED else following
+    for state, following in _DECIDED.items()
+}
+
+
+def check_transition(before: State, after: State) -> None:
+    """Raises TransitionNotAllowed when TRANSITIONS does not have it: a bug of the caller."""
+    if after not in TRANSITIONS[before]:
+        raise TransitionNotAllowed(f"A recording can't go from {before} to {after}.")

@@ -1,0 +1,116 @@
+"""One row for each POST that may have left; facts about it are recorded whoever learns them."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from workers.ledger.tables import submissions
+
+OPEN: Final = "open"
+ACCEPTED: Final = "accepted"
+REFUSED: Final = "refused"
+NOT_SENT: Final = "not_sent"
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A POST that may have left; times are Unix seconds."""
+
+    id: int
+    recording_id: int
+    number: int
+    callback_ref: str
+    epoch: int
+    sent_at: float
+    outcome: str
+    http_status: int | None
+    correlation_id: str | None
+    transcription_id: str | None
+
+
+def open_next(tx: Connection, recording_id: int, *, callback_ref: str, epoch: int) -> int:
+    """Writes the intent to send one POST, before its socket opens; gives the submission's id."""
+    last = tx.execute(
+        select(func.max(submissions.c.number)).where(submissions.c.recording_id == recording_id)
+    ).scalar_one()
+    result = tx.execute(
+        insert(submissions).values(
+            recording_id=recording_id,
+            number=(last or 0) + 1,
+            callback_ref=callback_ref,
+            epoch=epoch,
+            sent_at=time.time(),
+            outcome=OPEN,
+        )
+    )
+    key = result.inserted_primary_key
+    assert key is not None  # noqa: S101 one row was inserted
+    return int(key[0])
+
+
+def settle(
+    tx: Connection,
+    submission_id: int,
+    outcome: str,
+    *,
+    http_status: int | None = None,
+    correlation_id: str | None = None,
+    transcription_id: str | None = None,
+) -> None:
+    """Records what became of the POST; an acceptance is never overwritten by anything less.
+
+    A transcription id that another submission has already is left there: the API answered both with the same one.
+    """
+    values = {"outcome": outcome, "settled_at": time.time()}
+    if http_status is not None:
+        values |= {"http_status": http_status, "correlation_id": correlation_id}
+    if transcription_id is not None and by_transcription_id(tx, transcription_id) is None:
+        values["transcription_id"] = transcription_id
+    changed = update(submissions).where(submissions.c.id == submission_id)
+    if outcome != ACCEPTED:
+        changed = changed.where(submissions.c.outcome != ACCEPTED)
+    tx.execute(changed.values(**values))
+
+
+def get(tx: Connection, submission_id: int) -> Submission:
+    """The submission of that id, which must exist."""
+    return _from_row(tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one())
+
+
+def by_callback_ref(tx: Connection, callback_ref: str) -> Submission | None:
+    """The submission that the callback ref was made for."""
+    row = tx.execute(select(submissions).where(submissions.c.callback_ref == callback_ref)).mappings().first()
+    return _from_row(row) if row else None
+
+
+def by_transcription_id(tx: Connection, transcription_id: str) -> Submission | None:
+    """The submission that the API answered with this id."""
+    row = tx.execute(select(submissions).where(submissions.c.transcription_id == transcription_id)).mappings().first()
+    return _from_row(row) if row else None
+
+
+def of_recording(tx: Connection, recording_id: int) -> list[Submission]:
+    """The recording's submissions, oldest first."""
+    rows = tx.execute(
+        select(submissions).where(submissions.c.recording_id == recording_id).order_by(submissions.c.number)
+    ).mappings()
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: RowMapping) -> Submission:
+    return Submission(
+        id=row["id"],
+        recording_id=row["recording_id"],
+        number=row["number"],
+        callback_ref=row["callback_ref"],
+        epoch=row["epoch"],
+        sent_at=row["sent_at"],
+        outcome=row["outcome"],
+        http_status=row["http_status"],
+        correlation_id=row["correlation_id"],
+        transcription_id=row["transcription_id"],
+    )

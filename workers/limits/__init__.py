@@ -1,0 +1,1 @@
+"""Leave to call the API, shared by the whole fleet."""

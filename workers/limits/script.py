@@ -1,0 +1,94 @@
+"""The limiter's script as a Python object, with what a process remembers between calls of it."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import redis
+import structlog
+
+from workers.errors import LimiterUnavailable
+from workers.model import CallClass
+
+log = structlog.get_logger(__name__)
+
+SOURCE: Final = Path(__file__).with_name("limiter.lua").read_text(encoding="utf-8")
+
+
+class Answer(NamedTuple):
+    """What the script answers, see its head; moments and waits are microseconds."""
+
+    word: str
+    now: int
+    wait: int
+    slot: int
+    epoch: int
+    gate: int
+    failures: int
+    reason: str
+
+
+class _Gate(NamedTuple):
+    """A closed gate: its end by the server's clock in microseconds, and about when that is on our monotonic clock."""
+
+    moment: float
+    until: float
+    reason: str
+
+
+_NO_GATE = _Gate(0, 0, "")
+
+
+class Script:
+    """Runs the script, and puts a gate back that this process has seen and Redis has lost."""
+
+    def __init__(self, client: redis.Redis, client_key: str) -> None:
+        self._script = client.register_script(SOURCE)
+        self._client_key = client_key
+        self._lock = threading.Lock()
+        self._gates: dict[CallClass, _Gate] = {}
+        self._failures: dict[CallClass, int] = {}
+
+    def run(self, bucket: CallClass, command: str, ceiling: float, *arguments: int | str) -> tuple[Answer, list[Any]]:
+        """The answer, and what follows it; raises LimiterUnavailable when Redis fails in any way."""
+        key = f"retroscribe:limit:{{{self._client_key}}}:{bucket}"
+        try:
+            raw = self._script(keys=[key, f"{key}:counts"], args=[command, ceiling, *arguments])
+        except redis.RedisError as error:
+            raise LimiterUnavailable(f"No permits: Redis does not answer as it should ({error}).") from error
+        values: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in raw]
+        answer = Answer(*values[:8])
+        self._see(bucket, answer)
+        return answer, values[8:]
+
+    def ask(self, bucket: CallClass, command: str, ceiling: float, *arguments: int | str) -> Answer:
+        """As `run`, for what depends on the gate: first puts back one that was lost, which voids what was granted."""
+        answer, _ = self.run(bucket, command, ceiling, *arguments)
+        known = self._gates[bucket]
+        left = known.until - time.monotonic()
+        if answer.gate >= known.moment or left <= 0:
+            return answer
+        log.warning("limiter_gate_put_back", bucket=bucket, seconds=round(left, 1))
+        restored, _ = self.run(bucket, "close_gate", ceiling, round(left * 1e6), known.reason, 0)
+        self._see(bucket, restored, put_back=True)
+        return self.run(bucket, command, ceiling, *arguments)[0]
+
+    def remember_gate(self, bucket: CallClass, seconds: float, reason: str) -> None:
+        """Keeps a gate that Redis could not be told of, for the next `ask`."""
+        unsent = _Gate(float("inf"), time.monotonic() + seconds, reason)
+        with self._lock:
+            self._gates[bucket] = max(unsent, self._gates.get(bucket, _NO_GATE), key=lambda gate: gate.until)
+
+    def saw_failures(self, bucket: CallClass) -> bool:
+        """Whether calls had failed in a row when Redis was asked last."""
+        return self._failures.get(bucket, 0) > 0
+
+    def _see(self, bucket: CallClass, answer: Answer, *, put_back: bool = False) -> None:
+        """Remembers failures and the gate; one that has not passed yields only to a later one, or once put back."""
+        until = time.monotonic() + (answer.gate - answer.now) / 1e6
+        with self._lock:
+            self._failures[bucket] = answer.failures
+            known = self._gates.get(bucket, _NO_GATE)
+            if put_back or answer.gate >= known.moment or known.until <= time.monotonic():
+                self._gates[bucket] = _Gate(answer.gate, until, answer.reason)

@@ -1,0 +1,23 @@
+"""The audit record of a recording that came to its end."""
+
+from datetime import UTC, datetime
+
+from config.logging import write_audit
+from workers.model import Recording, State, Transcript
+
+
+def audit(recording: Recording, transcript: Transcript | None = None) -> None:
+    """Writes one JSON line on the logger `retroscribe.audit`: ids and figures, never text."""
+    write_audit(
+        {
+            "transcriptionId": transcript.transcription_id if transcript else recording.transcription_id,
+            "mediaId": recording.media_id,
+            "status": "completed" if recording.state == State.INDEXED else str(recording.state),
+            "latencySeconds": transcript.latency_seconds if transcript else None,
+            "averageConfidence": transcript.average_confidence if transcript else None,
+            "processedAt": datetime.now(UTC).isoformat(),
+            "redacted": transcript.redacted if transcript else None,
+            "reason": recording.reason,
+            "ref": recording.ref,
+        }
+    )

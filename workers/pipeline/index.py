@@ -1,0 +1,58 @@
+"""Last step: applies what the inbox holds for a recording and makes its transcript searchable."""
+
+import time
+
+import structlog
+
+from workers import dispatch
+from workers.errors import SearchUnavailable
+from workers.genesys.events import parse_event
+from workers.ledger import events, recordings
+from workers.model import Recording, State
+from workers.pipeline.clock import after
+from workers.pipeline.events import UNINDEXED_SECONDS, apply_waiting
+from workers.pipeline.finish import audit
+from workers.resources import Resources
+from workers.search.documents import document_from
+
+log = structlog.get_logger(__name__)
+
+
+def index(resources: Resources, recording_id: int, *, by: str) -> None:
+    """Applies waiting events; a completed recording's document is written and the recording is `indexed`.
+
+    Safe to repeat, also late: the document is written with its version. Raises SearchUnavailable when the index can't
+    be written: the recording stays `completed`, and the sweep goes on when it can.
+    """
+    recording = apply_waiting(resources, recording_id, by=by)
+    if recording is None:
+        return
+    if recording.state == State.TRANSCRIBING and recording.due_at is not None and recording.due_at <= time.time():
+        dispatch.send_poll(recording.id, recording.media_id)  # it ended, but the event brought no result
+        return
+    if recording.state == State.COMPLETED:
+        _write(resources, recording, by=by)
+
+
+def _write(resources: Resources, recording: Recording, *, by: str) -> None:
+    with resources.ledger.read() as tx:
+        payload = events.transcript_payload(tx, recording.id)
+    transcript = parse_event(payload).transcript if payload else None
+    assert transcript is not None  # noqa: S101 `completed` is reached only with a transcript
+    document = document_from(recording, transcript, indexed_at=time.time(), version=1)
+    try:
+        resources.index.upsert([document])
+    except SearchUnavailable:
+        with resources.ledger.write() as tx:
+            recordings.amend(tx, recording, due_at=after(UNINDEXED_SECONDS))
+        raise
+    with resources.ledger.write() as tx:
+        moved = recordings.move(tx, recording, State.INDEXED, by=by, reason=recording.reason)
+    if moved:
+        audit(moved, transcript)
+        log.info(
+            "recording_indexed",
+            recording_id=recording.id,
+            transcription_id=transcript.transcription_id,
+            words=transcript.words,
+        )

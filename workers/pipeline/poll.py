@@ -1,0 +1,87 @@
+"""Asks the API how a transcription stands, for when no webhook came."""
+
+import time
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from workers import dispatch
+from workers.errors import Halted, Retryable, StatusUnavailable
+from workers.genesys.events import stored_event
+from workers.ledger import events, recordings, submissions
+from workers.model import CallClass, Reason, Recording, State
+from workers.pipeline import api
+from workers.pipeline.postpone import HALT_CHECK_SECONDS
+from workers.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+LONGEST_INTERVAL_SECONDS: Final = 3600.0
+_ENDED: Final = ("completed", "failed")
+
+
+def poll(resources: Resources, recording_id: int, *, by: str) -> None:
+    """Looks up an accepted recording once; an ended one goes through the inbox like a webhook, another waits longer.
+
+    Past the deadline it is parked as overdue. Raises Retryable when the look-up should be tried again soon.
+    """
+    with resources.ledger.read() as tx:
+        recording = recordings.get(tx, recording_id)
+    if recording is None or recording.state != State.TRANSCRIBING or recording.transcription_id is None:
+        return
+    transcription_id = recording.transcription_id
+    try:
+        status = api.call(
+            resources,
+            CallClass.STATUS,
+            lambda token, _permit: resources.client.get_transcription(token, transcription_id),
+            lane=recording.lane,
+            recording_id=recording.id,
+        )
+    except StatusUnavailable as error:
+        _wait(resources, recording, str(error), by=by)
+        return
+    except Halted as error:
+        _wait(resources, recording, str(error), by=by, at_least=HALT_CHECK_SECONDS)
+        return
+    except Retryable as error:
+        _wait(resources, recording, str(error), by=by, at_least=error.retry_after_seconds or 0)
+        return
+    api.lift_halt(resources, CallClass.STATUS)
+    if status.status in _ENDED and (status.status == "failed" or status.transcript is not None):
+        with resources.ledger.write() as tx:
+            _store(tx, recording, stored_event(status), status.status, has_result=status.transcript is not None)
+        dispatch.send_index(recording.id, recording.media_id)
+    else:
+        _wait(resources, recording, f"The API says {status.status}.", by=by)
+
+
+def _store(tx: Connection, recording: Recording, raw: bytes, status: str, *, has_result: bool) -> None:
+    sent = submissions.of_recording(tx, recording.id)
+    current = [one for one in sent if one.transcription_id == recording.transcription_id] or sent
+    arrival = events.Arrival(
+        callback_ref=current[-1].callback_ref,
+        recording_id=recording.id,
+        transcription_id=recording.transcription_id or "",
+        type=f"transcription.{status}",
+        payload=raw,
+        has_result=has_result,
+    )
+    events.store(tx, arrival)
+
+
+def _wait(resources: Resources, recording: Recording, detail: str, *, by: str, at_least: float = 0) -> None:
+    """Sets the next look-up, or parks the recording when its deadline has passed."""
+    now = time.time()
+    accepted_at = recording.accepted_at or now
+    deadline = accepted_at + resources.settings.deadline_hours * 3600
+    with resources.ledger.write() as tx:
+        if now >= deadline:
+            recordings.move(tx, recording, State.PARKED, by=by, reason=Reason.OVERDUE, detail=detail)
+            log.warning("recording_overdue", recording_id=recording.id, transcription_id=recording.transcription_id)
+            return
+        doubled = resources.settings.effective_poll_after_seconds * 2.0 ** min(recording.polls, 16)
+        interval = max(min(doubled, LONGEST_INTERVAL_SECONDS), at_least)
+        due_at = min(now + interval, max(deadline, now + 1))
+        recordings.amend(tx, recording, polls=recording.polls + 1, due_at=due_at, detail=detail)

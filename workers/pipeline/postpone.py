@@ -1,0 +1,77 @@
+"""What becomes of a recording whose step could not be done now: tried again soon, given back, or failed."""
+
+import random
+import time
+from typing import Final, NoReturn
+
+import structlog
+
+from workers.errors import Halted, Retryable
+from workers.ledger import recordings
+from workers.model import Reason, Recording, State
+from workers.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+#: A longer delay is not waited for on a message: the row goes back and is handed out again when it is due.
+LONGEST_COUNTDOWN_SECONDS: Final = 30.0
+#: The sweep looks at a recording that is out this long after its message should have been worked on.
+OUT_SECONDS: Final = 60.0
+HALT_CHECK_SECONDS: Final = 60.0
+
+
+class GivenBack(Exception):
+    """The row waits in the ledger; the message is done with."""
+
+
+def postpone(resources: Resources, recording: Recording, error: Retryable, *, by: str) -> NoReturn:
+    """Raises the error with its delay for Celery to retry, or GivenBack when the ledger takes over.
+
+    Attempts are counted in the row, and only for errors that say so: a 429 or an outage is not the recording's fault.
+    """
+    attempts = recording.attempts + int(error.burns_attempt)
+    if attempts >= resources.settings.max_attempts:
+        detail = f"{error} ({attempts} attempts)"
+        with resources.ledger.write() as tx:
+            recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.ATTEMPTS_EXHAUSTED, detail=detail)
+        raise GivenBack
+    delay = error.retry_after_seconds
+    if delay is None:
+        delay = random.uniform(0.5, min(LONGEST_COUNTDOWN_SECONDS, 2.0 ** (attempts + 1)))  # noqa: S311 jitter
+    if delay > LONGEST_COUNTDOWN_SECONDS:
+        give_back(resources, recording, delay, reason=Reason.GIVEN_BACK, detail=str(error), by=by)
+        raise GivenBack
+    with resources.ledger.write() as tx:
+        due_at = time.time() + delay + OUT_SECONDS
+        recordings.amend(tx, recording, attempts=attempts, due_at=due_at, detail=str(error))
+    error.retry_after_seconds = delay
+    error.epoch = recording.epoch
+    raise error
+
+
+def halted(resources: Resources, recording: Recording, error: Halted, *, by: str) -> None:
+    """Gives the row back until the halt is lifted; marks nothing as failed."""
+    give_back(resources, recording, HALT_CHECK_SECONDS, reason=Reason.HALTED, detail=str(error), by=by)
+
+
+def give_back(
+    resources: Resources, recording: Recording, delay: float, *, reason: str, detail: str | None, by: str
+) -> None:
+    """Puts the row back to wait `delay` seconds and a little jitter: validated media stays validated."""
+    due_at = time.time() + delay + random.uniform(0, min(5.0, delay / 10 + 0.1))  # noqa: S311 jitter
+    with resources.ledger.write() as tx:
+        if recording.state == State.QUEUED:
+            recordings.move(
+                tx,
+                recording,
+                State.PENDING,
+                by=by,
+                reason=reason,
+                detail=detail,
+                due_at=due_at,
+                attempts=recording.attempts,
+                new_epoch=True,
+            )
+        elif recordings.amend(tx, recording, due_at=due_at, reason=reason, detail=detail):
+            recordings.note(tx, recording, by=by, reason=reason, detail=detail)
+    log.info("recording_given_back", recording_id=recording.id, reason=str(reason), delay_seconds=round(delay, 1))

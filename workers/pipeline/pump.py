@@ -1,0 +1,92 @@
+"""Keeps about 30 s of work in the queues: the backlog lives in the ledger, not in the broker."""
+
+import os
+import socket
+import time
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from workers import dispatch
+from workers.errors import PartUnreachable
+from workers.ledger import controls, leases, recordings
+from workers.model import CallClass, Lane, Recording, State
+from workers.pipeline.api import PROBE_EVERY_SECONDS
+from workers.pipeline.clock import after
+from workers.pipeline.postpone import OUT_SECONDS
+from workers.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS: Final = 30.0
+WINDOW_SECONDS: Final = 30.0
+SMALLEST_WINDOW: Final = 200
+BATCH: Final = 500
+#: Work for a class whose gate is farther away than this would only wait in the workers.
+GATE_TOO_FAR_SECONDS: Final = 30.0
+
+HOLDER: Final = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def pump(resources: Resources, *, by: str) -> int:
+    """Hands out waiting recordings up to the window of each lane, live first; gives how many were sent.
+
+    One process of the fleet at a time: another one's run makes this one do nothing.
+    """
+    with resources.ledger.write() as tx:
+        if not leases.take(tx, "pump", HOLDER, LEASE_SECONDS):
+            return 0
+    with resources.ledger.read() as tx:
+        standing = controls.halt(tx, resources.client_key)
+    if standing is not None:
+        return _probe(resources, standing, by=by) if controls.probe_due(standing) else 0
+    if resources.limiter.snapshot(CallClass.SUBMIT).gate_seconds > GATE_TOO_FAR_SECONDS:
+        return 0
+    sent = _fill(resources, Lane.LIVE, SMALLEST_WINDOW, by=by)
+    rate = resources.limiter.snapshot(CallClass.SUBMIT).rate
+    return sent + _fill(resources, Lane.BACKFILL, max(SMALLEST_WINDOW, int(WINDOW_SECONDS * rate)), by=by)
+
+
+def _fill(resources: Resources, lane: Lane, window: int, *, by: str) -> int:
+    """Hands out one lane's recordings, an equal share to each running backfill that has some."""
+    with resources.ledger.write() as tx:
+        room = min(window - recordings.outstanding(tx, lane), BATCH)
+        waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
+        handed_out: list[Recording] = []
+        for position, backfill_id in enumerate(waiting):
+            share = -(-(room - len(handed_out)) // (len(waiting) - position))
+            if share > 0:
+                due_at = after(OUT_SECONDS)
+                handed_out += recordings.hand_out(tx, lane, backfill_id, share, by=by, due_at=due_at)
+    return _send(handed_out)
+
+
+def _probe(resources: Resources, standing: controls.Halt, *, by: str) -> int:
+    """Lets one recording find out whether the halt can be lifted."""
+    with resources.ledger.write() as tx:
+        probe = recordings.oldest_unsubmitted(tx)
+        if probe is not None and probe.state == State.PENDING:
+            probe = recordings.hand_out_one(tx, probe, by=by, due_at=after(OUT_SECONDS))
+        elif probe is not None:
+            probe = recordings.resend(tx, probe, by=by, due_at=after(OUT_SECONDS))
+        if probe is None:
+            return 0
+        next_probe_at = time.time() + PROBE_EVERY_SECONDS
+        chosen = replace(standing, next_probe_at=next_probe_at, probe_recording_id=probe.id)
+        controls.set_halt(tx, resources.client_key, chosen)
+    log.info("halt_probed", recording_id=probe.id, reason=standing.reason)
+    return _send([probe])
+
+
+def _send(handed_out: list[Recording]) -> int:
+    out = [recording for recording in handed_out if recording.state in (State.QUEUED, State.VALIDATED)]
+    if not out:
+        return 0
+    try:
+        sent = dispatch.send_steps(out)
+    except PartUnreachable as error:
+        log.warning("hand_out_unsent", detail=str(error))  # the sweep sends them when they are due
+        return 0
+    log.info("recordings_handed_out", count=sent)
+    return sent

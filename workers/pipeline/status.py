@@ -1,0 +1,108 @@
+"""How a backfill stands: its funnel, its rate and when it will be done, from the ledger and the limiter."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from workers.errors import InputError, LimiterUnavailable
+from workers.ledger import backfills, controls, funnel
+from workers.ledger.states import ACTIVE
+from workers.limits.limiter import LimiterState
+from workers.model import CallClass, State
+from workers.resources import Resources
+
+#: Recordings that have not been submitted yet, as far as the ledger knows.
+UNSUBMITTED: Final = (State.PENDING, State.QUEUED, State.VALIDATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A backfill at one moment; `submit` is None when Redis can't be asked, `halt` when the API client may call."""
+
+    backfill: backfills.Backfill
+    counts: funnel.Funnel
+    speed: funnel.Speed
+    submit: LimiterState | None
+    halt: controls.Halt | None
+
+    @property
+    def active(self) -> int:
+        """How many recordings are not at their end, those that another backfill has and this one waits for included."""
+        own = sum(count for state, count in self.counts.states.items() if state in ACTIVE)
+        shared = sum(count for state, count in self.counts.shared_by_state.items() if state in ACTIVE)
+        return own + shared
+
+    @property
+    def unsubmitted(self) -> int:
+        return sum(self.counts.states.get(state, 0) for state in UNSUBMITTED)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Until the last one is submitted at the present rate, None when nothing waits or the rate is not known."""
+        if self.submit is None or not self.unsubmitted:
+            return None
+        rate = self.submit.granted_per_second or self.submit.rate
+        return self.submit.gate_seconds + self.unsubmitted / rate if rate else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form of `retroscribe status --json`."""
+        counts, speed = self.counts, self.speed
+        return {
+            "backfill": self.backfill.name,
+            "state": self.backfill.state,
+            "requested": counts.requested,
+            "total": counts.total,
+            "states": {str(state): counts.states.get(state, 0) for state in State},
+            "duplicates": counts.duplicates,
+            "duplicates_by_state": dict(counts.duplicates_by_state),
+            "intake_rejects": counts.intake_rejects,
+            "empty": counts.empty,
+            "rejected_reasons": dict(counts.reasons.get(State.REJECTED, {})),
+            "failed_reasons": dict(counts.reasons.get(State.FAILED, {})),
+            "parked_reasons": dict(counts.reasons.get(State.PARKED, {})),
+            "active": self.active,
+            "accepted": speed.accepted,
+            "submitted_per_second": speed.per_second,
+            "eta_seconds": self.eta_seconds,
+            "limit": _limit_json(self.submit),
+            "halt": None if self.halt is None else {"reason": self.halt.reason, "detail": self.halt.detail},
+        }
+
+
+def status(resources: Resources, name: str) -> Status:
+    """The backfill's status now; raises InputError when there is none of that name."""
+    with resources.ledger.read() as tx:
+        backfill = backfills.by_name(tx, name)
+        if backfill is None:
+            known = ", ".join(one.name for one in backfills.every(tx)[-5:]) or "none yet"
+            raise InputError(f"There is no backfill '{name}'; there are: {known}.")
+        counts = funnel.funnel(tx, backfill.id)
+        speed = funnel.speed(tx, backfill.id)
+        halt = controls.halt(tx, resources.client_key)
+    return Status(backfill, counts, speed, _submit_limit(resources), halt)
+
+
+def statuses(resources: Resources) -> list[Status]:
+    """The status of every backfill, oldest first."""
+    with resources.ledger.read() as tx:
+        names = [one.name for one in backfills.every(tx)]
+    return [status(resources, name) for name in names]
+
+
+def _submit_limit(resources: Resources) -> LimiterState | None:
+    try:
+        return resources.limiter.snapshot(CallClass.SUBMIT)
+    except LimiterUnavailable:
+        return None
+
+
+def _limit_json(submit: LimiterState | None) -> dict[str, Any] | None:
+    if submit is None:
+        return None
+    return {
+        "configured_per_second": submit.configured,
+        "rate_per_second": submit.rate,
+        "granted_per_second": submit.granted_per_second,
+        "gate_seconds": submit.gate_seconds,
+        "gate_reason": submit.gate_reason,
+        "rejected_last_minute": submit.rejected_last_minute,
+    }

@@ -1,0 +1,96 @@
+"""Composition root: builds ledger, limiter, API client and search index from the settings, once a process."""
+
+import threading
+from functools import cached_property, lru_cache
+
+import redis
+
+from config import queues
+from config.settings import Settings, load_settings
+from workers.genesys.client import GenesysClient
+from workers.genesys.tokens import TokenCache
+from workers.ledger.engine import Ledger
+from workers.limits.guard import permitted
+from workers.limits.limiter import Limiter
+from workers.model import CallClass
+from workers.search.sqlite import SqliteIndex
+
+
+class Resources:
+    """The parts that the pipeline combines; each is built when first used and shared by all threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        #: Set when the process is asked to stop: whoever waits for a permit gives up within a second.
+        self.stopping = threading.Event()
+        self._building = threading.RLock()
+
+    @property
+    def client_key(self) -> str:
+        """The API client in keys of Redis and of the ledger."""
+        return self.settings.genesys.client_key
+
+    @cached_property
+    def redis(self) -> "redis.Redis":
+        """Bytes in, bytes out; every command has a time limit."""
+        return redis.Redis.from_url(
+            self.settings.effective_redis_url, socket_timeout=5, socket_connect_timeout=5, health_check_interval=30
+        )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        with self._building:
+            return Ledger(self.settings.effective_database_url)
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        with self._building:
+            return Limiter(
+                self.redis,
+                client_key=self.client_key,
+                limits={call_class: self.settings.limit(call_class) for call_class in CallClass},
+                ceiling=self.settings.limit_ceiling,
+                shared=self.settings.limit_buckets == "shared",
+                max_waiters=queues.THREADS["pipeline"] // 2,
+                stop=self.stopping,
+            )
+
+    @cached_property
+    def client(self) -> GenesysClient:
+        with self._building:
+            client_id, client_secret = self.settings.genesys.credentials()
+            return GenesysClient(
+                base_url=self.settings.genesys.base_url,
+                token_url=self.settings.genesys.effective_token_url,
+                client_id=client_id,
+                client_secret=client_secret,
+                scopes=self.settings.genesys.scopes,
+            )
+
+    @cached_property
+    def tokens(self) -> TokenCache:
+        with self._building:
+            return TokenCache(
+                self.redis, key_prefix=f"retroscribe:token:{{{self.client_key}}}", fetch=self._fetch_token
+            )
+
+    @cached_property
+    def index(self) -> SqliteIndex:
+        with self._building:
+            return SqliteIndex(self.settings.search_path)
+
+    def close(self) -> None:
+        """Closes what was built."""
+        for name in ("client", "index", "ledger", "redis"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def _fetch_token(self) -> tuple[str, float]:
+        with permitted(self.limiter, CallClass.TOKEN):
+            return self.client.fetch_token()
+
+
+@lru_cache(maxsize=1)
+def get_resources() -> Resources:
+    """This process's resources."""
+    return Resources(load_settings())

@@ -1,0 +1,43 @@
+"""What can be set on the sandbox."""
+
+from dataclasses import dataclass
+
+from workers.errors import InputError
+from workers.sandbox.limits import LIMITERS
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """How one sandbox behaves; raises InputError naming the first value that can't be used.
+
+    `port` 0 takes a free one; `rate` is submissions a second; `processing_seconds` is the median time of a
+    transcription; `never_finish` is the share, 0 to 1, that stays in processing; `count` is how many recordings the
+    catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8900
+    rate: float = 10.0
+    seed: int = 1
+    processing_seconds: float = 2.0
+    never_finish: float = 0.0
+    count: int = 300
+    buckets: str = "separate"
+    client_id: str = "sandbox-client"
+    client_secret: str = "sandbox-secret"  # noqa: S105 made up, and printed at every start
+    token_lifetime_seconds: int = 3600
+    limiter: str = "token-bucket"
+
+    def __post_init__(self) -> None:
+        for name, holds, wanted in (
+            ("port", 0 <= self.port <= 65535, "between 0 (any free port) and 65535"),
+            ("rate", 0 < self.rate <= 100_000, "more than 0 and at most 100000 a second"),
+            ("processing_seconds", self.processing_seconds >= 0, "0 or more seconds"),
+            ("never_finish", 0 <= self.never_finish <= 1, "a share between 0 and 1"),
+            ("count", 1 <= self.count <= 100_000_000, "between 1 and 100000000 recordings"),
+            ("buckets", self.buckets in ("separate", "shared"), "separate or shared"),
+            ("token_lifetime_seconds", self.token_lifetime_seconds > 0, "more than 0 seconds"),
+            ("limiter", self.limiter in LIMITERS, " or ".join(LIMITERS)),
+        ):
+            if not holds:
+                raise InputError(f"The sandbox's {name} is {getattr(self, name)!r}: give {wanted}.")

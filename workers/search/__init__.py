@@ -1,0 +1,1 @@
+"""Documents, queries and the index that answers them."""
