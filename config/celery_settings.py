@@ -45,7 +45,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_expires": 24 * 3600,
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
-        "redis_socket_keepalive": True,
+        "redis_socket_keepalive": "+socket" not in settings.effective_result_url,  # which knows no keep-alive
         "redis_retry_on_timeout": True,
         "imports": TASK_MODULES,
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in queues.ALL],

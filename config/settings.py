@@ -286,7 +286,9 @@ def _sentence(error: ValidationError) -> str:
         return f"{message}."
     prefix = "GENESYS_" if error.title == GenesysSettings.__name__ else "RETROSCRIBE_"
     name = prefix + str(first["loc"][0]).upper()
-    shown = "" if "secret" in name.lower() else f" (it is {str(first['input'])[:80]!r})"
+    # A secret is never shown, and of a URL neither the user nor the password that may stand in it.
+    value = re.sub(r"//[^@/]*@", "//***@", str(first["input"]))[:80]
+    shown = "" if "secret" in name.lower() else f" (it is {value!r})"
     return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from amqp.exceptions import ChannelError
 from celery import chain
 from kombu.exceptions import OperationalError
 
@@ -57,7 +58,7 @@ def waiting_messages(names: Iterable[str]) -> int:
     def count() -> int:
         with app.connection_for_read() as connection:
             channel: Any = connection.default_channel
-            waiting = sum(channel.queue_declare(name, passive=True).message_count for name in names)
+            waiting = sum(_waiting(channel, name) for name in names)
             held = channel.client.hlen(channel.unacked_key) if hasattr(channel, "unacked_key") else 0
             return int(waiting) + int(held)
 
@@ -68,6 +69,13 @@ def consumed_queues(timeout_seconds: float = 1.0) -> set[str]:
     """The queues that some live worker consumes; raises PartUnreachable without a broker."""
     answers = _published(app.control.inspect(timeout=timeout_seconds).active_queues) or {}
     return {queue["name"] for worker in answers.values() for queue in worker}
+
+
+def _waiting(channel: Any, queue: str) -> int:
+    try:
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:
+        return 0  # on Redis an empty queue does not exist
 
 
 def _kwargs(recording: Recording) -> dict[str, Any]:

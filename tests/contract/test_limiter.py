@@ -3,23 +3,21 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from tests.support.eventually import eventually
+from tests.support.limits import STATE, connect, limiter, refused, warm
 from tests.support.valkey import Valkey
-from workers.errors import LimiterUnavailable, RateLimited
+from workers.errors import RateLimited
 from workers.limits.limiter import Limiter
 from workers.model import CallClass, Lane
 
 SUBMIT, MEDIA, TOKEN = CallClass.SUBMIT, CallClass.MEDIA, CallClass.TOKEN
-STATE = "retroscribe:limit:{client}:submit"
 RATE = 100.0
 
 
@@ -43,25 +41,6 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def connect(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
-
-
-def limiter(client: redis.Redis, rate: float = 100, **options) -> Limiter:
-    return Limiter(client, client_key="client", limits=dict.fromkeys(CallClass, rate), **options)
-
-
-def warm(client: redis.Redis, rate: float) -> None:
-    """A state past its careful start."""
-    client.hset(STATE, mapping={"epoch": 1, "rate": rate})
-
-
-def refused(call: Callable[[], object]) -> RateLimited:
-    with pytest.raises(RateLimited) as caught:
-        call()
-    return caught.value
-
-
 def compete(url: str, seconds: float, slots: "multiprocessing.Queue[list[float]]") -> None:
     """A process whose threads call as often as they are let."""
     shared = limiter(connect(url), RATE)
@@ -80,6 +59,16 @@ def compete(url: str, seconds: float, slots: "multiprocessing.Queue[list[float]]
 
     with ThreadPoolExecutor(16) as pool:
         slots.put([slot for run in [pool.submit(call) for _ in range(16)] for slot in run.result()])
+
+
+def waiting_for_a_slot(client: redis.Redis, threads: ThreadPoolExecutor, **options) -> tuple[Limiter, Future]:
+    """A limiter whose next slot, most of a second away, a thread has reserved."""
+    warm(client, 1.2)
+    shared = limiter(client, 1.2, **options)
+    newest = int(shared.acquire(SUBMIT).slot * 1e6) + 10
+    waiting = threads.submit(shared.acquire, SUBMIT)
+    eventually(lambda: int(client.hget(STATE, "newest")) > newest)
+    return shared, waiting
 
 
 def test_many_processes_racing_share_every_slot_and_take_none_twice(server, client):
@@ -125,13 +114,7 @@ def test_wait_beyond_the_callers_limit_is_refused_and_live_work_may_ask_sooner(c
 
 
 def test_gate_that_closes_while_one_waits_for_a_slot_makes_it_begin_again(client, threads):
-    warm(client, 2)
-    shared = limiter(client, 2)
-    shared.acquire(SUBMIT)
-    shared.acquire(SUBMIT)
-    before = client.hget(STATE, "tat")
-    waiting = threads.submit(shared.acquire, SUBMIT)
-    eventually(lambda: client.hget(STATE, "tat") != before)
+    shared, waiting = waiting_for_a_slot(client, threads)
 
     shared.close_gate(SUBMIT, 0.6, "429")
     permit = waiting.result(timeout=20)
@@ -220,70 +203,23 @@ def test_only_so_many_threads_wait_for_a_far_gate(client, threads):
     assert all(isinstance(refusal, RateLimited) and refusal.retry_after_seconds > 29 for refusal in refusals)
 
 
-def test_stop_wakes_a_waiting_thread_at_once_and_frees_its_slot(client, threads):
-    warm(client, 2)
+def test_stop_ends_a_wait_for_the_gate_at_once(client, threads):
     stop = threading.Event()
-    shared = limiter(client, 2, stop=stop)
-    for _ in range(2):
-        shared.acquire(SUBMIT)
-    before = int(client.hget(STATE, "tat"))
+    shared = limiter(client, stop=stop)
+    shared.close_gate(SUBMIT, 30, "429")
     waiting = threads.submit(shared.acquire, SUBMIT)
-    eventually(lambda: int(client.hget(STATE, "tat")) != before)
 
     stop.set()
 
-    assert isinstance(waiting.exception(timeout=0.4), RateLimited)
-    assert int(client.hget(STATE, "tat")) == before + 1
+    assert isinstance(waiting.exception(timeout=10), RateLimited)
 
 
-def test_flushed_scripts_are_loaded_again_unnoticed(client):
-    shared = limiter(client)
-    shared.acquire(SUBMIT)
+def test_stop_frees_the_slot_that_a_thread_waits_for(client, threads):
+    stop = threading.Event()
+    _, waiting = waiting_for_a_slot(client, threads, stop=stop)
+    reserved = client.hget(STATE, "newest")
 
-    client.script_flush()
+    stop.set()
 
-    assert shared.acquire(SUBMIT)
-
-
-def test_wiped_redis_starts_carefully_and_voids_what_was_given_before(client):
-    warm(client, 99)
-    shared = limiter(client, 100)
-    permit = shared.acquire(SUBMIT)
-
-    client.flushall()
-
-    assert not shared.is_open(permit)
-    assert shared.snapshot(SUBMIT).rate == pytest.approx(49.5)
-
-
-def test_gate_that_redis_lost_is_put_back_by_a_process_that_knew_it(client):
-    shared = limiter(client)
-    shared.close_gate(SUBMIT, 30, "429")
-
-    client.flushall()
-    refusal = refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=1))
-    state = limiter(client).snapshot(SUBMIT)
-
-    assert refusal.retry_after_seconds > 25
-    assert 25 < state.gate_seconds <= 30.1
-    assert (state.gate_reason, state.rejected_last_minute) == ("429", 0)
-
-
-def test_without_redis_nothing_may_be_sent_and_a_gate_is_closed_once_it_is_back(tmp_path):
-    server = Valkey(tmp_path).start()
-    shared = limiter(connect(server.url))
-    permit = shared.acquire(SUBMIT)
-    try:
-        server.stop()
-        for ask in (lambda: shared.acquire(SUBMIT), lambda: shared.is_open(permit), lambda: shared.snapshot(SUBMIT)):
-            with pytest.raises(LimiterUnavailable):
-                ask()
-        shared.settle(permit, ok=False)
-        shared.give_back(permit)
-        shared.close_gate(SUBMIT, 30, "429")
-
-        server.start()
-
-        assert refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=1)).retry_after_seconds > 25
-    finally:
-        server.close()
+    assert isinstance(waiting.exception(timeout=10), RateLimited)
+    assert int(client.hget(STATE, "tat")) == int(reserved) + 1

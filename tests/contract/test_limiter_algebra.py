@@ -10,7 +10,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.bucket import LAG, SECOND, START, Bucket
+from tests.support.limits import LAG, SECOND, START, Bucket
 from tests.support.valkey import Valkey
 from workers.limits.script import Answer
 

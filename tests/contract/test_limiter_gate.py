@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.bucket import LEASE, SECOND, Bucket
+from tests.support.limits import LEASE, SECOND, Bucket
 from tests.support.valkey import Valkey
 
 
@@ -28,6 +28,19 @@ def test_changed_gate_voids_every_permit_and_a_shorter_one_changes_nothing(clien
 
     assert bucket.run("check", permit.epoch).word == "void"
     assert (shorter.gate, shorter.epoch) == (closed.gate, closed.epoch) == (bucket.now + 5 * SECOND, permit.epoch + 1)
+
+
+def test_void_slots_are_free_again_after_a_short_gate_but_used_ones_still_count(client):
+    bucket = Bucket(client, 10).warm()
+    used = bucket.acquire().slot
+    bucket.drain()
+
+    bucket.close(0.001)
+    bucket.now += 1000
+    canary = bucket.acquire()
+
+    assert canary.word == "canary"
+    assert canary.slot == used + bucket.interval
 
 
 def test_after_the_gate_one_canary_goes_first_and_its_success_opens(client):

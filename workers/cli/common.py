@@ -30,7 +30,7 @@ def existing_resources() -> Resources:
 
 def new_resources() -> Resources:
     """Resources over a ledger that is made where an embedded one is missing."""
-    from workers.ledger.migrate import check_version, current_version, migrate  # noqa: PLC0415 Alembic is slow to load
+    from workers.ledger.migrate import check_version, current_version, migrate
 
     resources = _resources()
     embedded = resources.settings.database_url is None
@@ -44,7 +44,7 @@ def missing_consumers(settings: Settings) -> set[str]:
     """The queues that nobody consumes; all of them when the broker does not answer."""
     if settings.embedded_redis and not settings.socket_path.exists():
         return set(queues.ALL)
-    from workers import dispatch  # noqa: PLC0415 Celery takes half a second to load
+    from workers import dispatch
 
     with suppress(PartUnreachable):
         return set(queues.ALL) - dispatch.consumed_queues()

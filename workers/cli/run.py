@@ -42,7 +42,7 @@ def run(
     languages: Annotated[str | None, typer.Option(help="BCP 47 tags, comma-separated, for rows without.")] = None,
     redaction_policy: Annotated[str | None, typer.Option(help="Redaction policy id, for rows without.")] = None,
     lane: Annotated[Lane | None, typer.Option(help="live goes before backfill.")] = None,
-    no_follow: Annotated[bool, typer.Option("--no-follow", help="Stores the recordings and returns.")] = False,  # noqa: FBT002
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Stores the recordings and returns.")] = False,
 ) -> int:
     """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
 

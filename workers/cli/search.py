@@ -31,7 +31,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Searches the transcripts."""
-    from workers.search.query import parse  # noqa: PLC0415
+    from workers.search.query import parse
 
     resources = existing_resources()
     wanted = parse(

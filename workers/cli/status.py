@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def show_status(
     name: Annotated[str | None, typer.Argument(help="A backfill; without it, all of them.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Shows it anew each second until Ctrl-C.")] = False,  # noqa: FBT002
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,  # noqa: FBT002
+    watch: Annotated[bool, typer.Option("--watch", help="Shows it anew each second until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
 ) -> None:
     """Shows the funnel, the rate against the limit, the time left and what failed why."""
     resources = existing_resources()

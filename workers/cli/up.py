@@ -21,7 +21,7 @@ def up() -> None:
     """Starts everything on this machine: Valkey unless a URL is set, workers, beat, receiver and Flower."""
     settings = load_settings()
     configure_logging(settings.log_format)
-    from workers.stack.stack import run_stack  # noqa: PLC0415 Celery takes half a second to load
+    from workers.stack.stack import run_stack
 
     console.print(f"Starting Retroscribe in {settings.home} ...", soft_wrap=True)
     run_stack(settings, stop_on_signals(), print_prefixed, _ready)

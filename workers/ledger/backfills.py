@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from workers.errors import InputError
-from workers.ledger.insert import insert_or_ignore
+from workers.ledger.statements import insert_or_ignore
 from workers.ledger.tables import RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
 from workers.model import Lane, State, TranscriptionRequest
 
 #: Asked for again, these begin anew, unless something was accepted for them before.
 _BEGIN_ANEW = (State.CANCELLED, State.REJECTED, State.FAILED)
+
+
+_STATE = select(backfills.c.state).where(backfills.c.id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def by_name(tx: Connection, name: str) -> Backfill | None:
 
 def is_running(tx: Connection, backfill_id: int) -> bool:
     """Whether the backfill is neither paused nor cancelled."""
-    return tx.execute(select(backfills.c.state).where(backfills.c.id == backfill_id)).scalar() == RUNNING
+    return tx.execute(_STATE, {"id": backfill_id}).scalar() == RUNNING
 
 
 def every(tx: Connection) -> list[Backfill]:

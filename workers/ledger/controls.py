@@ -4,10 +4,12 @@ import json
 import time
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
-from workers.ledger.insert import insert_or_ignore
+from workers.ledger.statements import insert_or_ignore
 from workers.ledger.tables import controls
+
+_VALUE = select(controls.c.value).where(controls.c.name == bindparam("name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Halt:
 
 def halt(tx: Connection, client_key: str) -> Halt | None:
     """The halt that stands for the API client, None when it may call."""
-    value = tx.execute(select(controls.c.value).where(controls.c.name == _name(client_key))).scalar()
+    value = tx.execute(_VALUE, {"name": _name(client_key)}).scalar()
     return None if value is None else Halt(**json.loads(value))
 
 

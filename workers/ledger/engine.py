@@ -1,10 +1,11 @@
 """Opens the ledger and gives out its short transactions."""
 
+import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else _server_engine(url)
         self._writer = self._engine.execution_options(retroscribe_write=True)
-        # SQLite has one writer; threads that queue here are served in turn, while its own busy handler polls.
-        self._turn = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+        path = sqlite_path(url)
+        self._turn: AbstractContextManager[object] = nullcontext() if path is None else _Turn(path)
 
     @property
     def engine(self) -> Engine:
@@ -51,6 +52,26 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+class _Turn:
+    """Lets the writers of one SQLite file in one by one, over all threads and processes of the machine.
+
+    SQLite has one writer, and who finds it busy sleeps up to 0.1 s before asking again: with five writing processes
+    half of all time went by like that. The kernel wakes who waits for a file lock at once, and frees a dead holder's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._threads = threading.Lock()
+        self._descriptor = os.open(f"{path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._threads.release()
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -5,9 +5,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select
 
-from workers.ledger.insert import insert_or_ignore
+from workers.ledger.statements import change, insert_or_ignore
 from workers.ledger.tables import IS_NEW, events, recordings, transcripts
 from workers.model import Transcript
 
@@ -16,6 +16,14 @@ APPLIED: Final = "applied"
 IGNORED: Final = "ignored"
 REFUSED: Final = "refused"
 UNMATCHED: Final = "unmatched"
+
+_ONE: Final = select(events.c.id, events.c.has_result).where(
+    events.c.transcription_id == bindparam("transcription_id"), events.c.type == bindparam("type")
+)
+_SAME: Final = _ONE.where(events.c.recording_id == bindparam("recording_id"))
+_SAME_UNMATCHED: Final = _ONE.where(events.c.recording_id.is_(None), events.c.callback_ref == bindparam("callback_ref"))
+_WAITING: Final = select(events).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).order_by(events.c.id)
+_PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,11 @@ class StoredEvent:
 def store(tx: Connection, arrival: Arrival) -> bool:
     """Keeps an event; False when it is there already. One with a result replaces one without."""
     payload = zlib.compress(arrival.payload, 6)
-    same = select(events.c.id, events.c.has_result).where(
-        events.c.transcription_id == arrival.transcription_id, events.c.type == arrival.type
-    )
+    key = {"transcription_id": arrival.transcription_id, "type": arrival.type}
     if arrival.recording_id is None:
-        same = same.where(events.c.recording_id.is_(None), events.c.callback_ref == arrival.callback_ref)
+        before = tx.execute(_SAME_UNMATCHED, {**key, "callback_ref": arrival.callback_ref}).first()
     else:
-        same = same.where(events.c.recording_id == arrival.recording_id)
-    before = tx.execute(same).first()
+        before = tx.execute(_SAME, {**key, "recording_id": arrival.recording_id}).first()
     if before is None:
         row = {
             "received_at": time.time(),
@@ -71,14 +76,13 @@ def store(tx: Connection, arrival: Arrival) -> bool:
         return True
     if arrival.has_result and not before.has_result:
         better = {"payload": payload, "has_result": True, "state": arrival.state, "received_at": time.time()}
-        tx.execute(update(events).where(events.c.id == before.id).values(**better))
+        change(tx, events, {"id": before.id}, better)
         return True
     return False
 
 
 def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
     """The recording's events that nobody has applied yet, oldest first."""
-    rows = select(events).where(IS_NEW, events.c.recording_id == recording_id).order_by(events.c.id)
     return [
         StoredEvent(
             row["id"],
@@ -88,7 +92,7 @@ def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
             row["type"],
             zlib.decompress(row["payload"]),
         )
-        for row in tx.execute(rows).mappings()
+        for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()
     ]
 
 
@@ -106,7 +110,7 @@ def recordings_with_waiting(tx: Connection, most: int, older_than: float) -> lis
 
 def mark(tx: Connection, event_id: int, state: str, detail: str | None = None) -> None:
     """Says what became of an event."""
-    tx.execute(update(events).where(events.c.id == event_id).values(state=state, detail=detail))
+    change(tx, events, {"id": event_id}, {"state": state, "detail": detail})
 
 
 def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, payload: bytes) -> None:
@@ -127,5 +131,5 @@ def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, p
 
 def transcript_payload(tx: Connection, recording_id: int) -> bytes | None:
     """The event that carried the recording's transcript, as received."""
-    kept = tx.execute(select(transcripts.c.payload).where(transcripts.c.recording_id == recording_id)).scalar()
+    kept = tx.execute(_PAYLOAD, {"recording_id": recording_id}).scalar()
     return None if kept is None else zlib.decompress(kept)

@@ -4,7 +4,7 @@ import time
 
 from sqlalchemy import Connection, delete, update
 
-from workers.ledger.insert import insert_or_ignore
+from workers.ledger.statements import insert_or_ignore
 from workers.ledger.tables import leases
 
 

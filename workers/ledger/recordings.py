@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
+from workers.ledger.statements import change
 from workers.ledger.states import ACTIVE, check_transition
 from workers.ledger.tables import IS_OUT, IS_PENDING, IS_SWEPT, RUNNING, backfills, recordings, transitions
 from workers.model import Lane, Reason, Recording, State, TranscriptionRequest
@@ -29,6 +30,11 @@ _COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"))
 def query() -> Select[Any]:
     """All recordings, to be narrowed by the caller; rows become values by `from_row`."""
     return select(*_COLUMNS).join_from(recordings, backfills)
+
+
+_GET: Final = query().where(recordings.c.id == bindparam("id"))
+_LOCK: Final = _GET.with_for_update(of=recordings)
+_NOTE: Final = insert(transitions)
 
 
 def from_row(row: RowMapping) -> Recording:
@@ -66,13 +72,13 @@ def from_row(row: RowMapping) -> Recording:
 
 def get(tx: Connection, recording_id: int) -> Recording | None:
     """The recording as it is now, None when there is no such id."""
-    row = tx.execute(query().where(recordings.c.id == recording_id)).mappings().first()
+    row = tx.execute(_GET, {"id": recording_id}).mappings().first()
     return from_row(row) if row else None
 
 
 def lock(tx: Connection, recording_id: int) -> Recording | None:
     """The recording, held against other writers until the transaction ends."""
-    row = tx.execute(query().where(recordings.c.id == recording_id).with_for_update(of=recordings)).mappings().first()
+    row = tx.execute(_LOCK, {"id": recording_id}).mappings().first()
     return from_row(row) if row else None
 
 
@@ -124,17 +130,7 @@ def move(
         changes[_REACHED_AT[to]] = now
     if not _change(tx, recording, changes):
         return None
-    tx.execute(
-        insert(transitions).values(
-            recording_id=recording.id,
-            at=now,
-            from_state=recording.state,
-            to_state=to,
-            by=by,
-            reason=reason,
-            detail=detail,
-        )
-    )
+    _remember(tx, recording, to, now, by=by, reason=reason, detail=detail)
     return replace(recording, **{name: value for name, value in changes.items() if name in _FIELDS})
 
 
@@ -145,17 +141,7 @@ def amend(tx: Connection, recording: Recording, **values: Any) -> bool:
 
 def note(tx: Connection, recording: Recording, *, by: str, reason: str, detail: str | None = None) -> None:
     """Writes history that changed no state, such as a message sent again."""
-    tx.execute(
-        insert(transitions).values(
-            recording_id=recording.id,
-            at=time.time(),
-            from_state=recording.state,
-            to_state=recording.state,
-            by=by,
-            reason=reason,
-            detail=detail,
-        )
-    )
+    _remember(tx, recording, recording.state, time.time(), by=by, reason=reason, detail=detail)
 
 
 def hand_out(tx: Connection, lane: Lane, backfill_id: int, most: int, *, by: str, due_at: float) -> list[Recording]:
@@ -213,7 +199,7 @@ def hand_out_one(tx: Connection, recording: Recording, *, by: str, due_at: float
 
 def resend(tx: Connection, recording: Recording, *, by: str, due_at: float) -> Recording | None:
     """Gives a recording that is out a new epoch, for a message to replace a lost one; None when it has moved on."""
-    values = {"epoch": recording.epoch + 1, "due_at": due_at, "resends": recordings.c.resends + 1}
+    values = {"epoch": recording.epoch + 1, "due_at": due_at, "resends": recording.resends + 1}
     if not _change(tx, recording, values):
         return None
     note(tx, recording, by=by, reason=Reason.RESENT)
@@ -252,14 +238,13 @@ def history(tx: Connection, recording_id: int) -> list[RowMapping]:
     return list(tx.execute(rows).mappings())
 
 
+def _remember(
+    tx: Connection, recording: Recording, to: State, at: float, *, by: str, reason: str | None, detail: str | None
+) -> None:
+    row = {"recording_id": recording.id, "at": at, "from_state": recording.state, "to_state": to}
+    tx.execute(_NOTE, {**row, "by": by, "reason": reason, "detail": detail})
+
+
 def _change(tx: Connection, recording: Recording, values: dict[str, Any]) -> bool:
-    unchanged = (
-        update(recordings)
-        .where(
-            recordings.c.id == recording.id,
-            recordings.c.state == recording.state,
-            recordings.c.epoch == recording.epoch,
-        )
-        .values(**values)
-    )
-    return tx.execute(unchanged).rowcount == 1
+    unchanged = {"id": recording.id, "state": recording.state, "epoch": recording.epoch}
+    return change(tx, recordings, unchanged, values) == 1

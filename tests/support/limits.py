@@ -1,21 +1,48 @@
-"""One bucket of the limiter: the real script on a real server, with a clock that the test moves."""
+"""The limiter for tests: as the product uses it, or its script alone with a clock that the test moves."""
 
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from workers.errors import RateLimited
+from workers.limits.limiter import Limiter
 from workers.limits.script import SOURCE, Answer
+from workers.model import CallClass
 
 SECOND = 1_000_000
 LAG = 10_000
 START = 1_790_000_000 * SECOND
 LEASE = 30 * SECOND
+STATE = "retroscribe:limit:{client}:submit"
+
+
+def connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+
+
+def limiter(client: redis.Redis, rate: float = 100, **options: Any) -> Limiter:
+    return Limiter(client, client_key="client", limits=dict.fromkeys(CallClass, rate), **options)
+
+
+def warm(client: redis.Redis, rate: float) -> None:
+    """Puts the submit bucket past its careful start."""
+    client.hset(STATE, mapping={"epoch": 1, "rate": rate})
+
+
+def refused(call: Callable[[], object]) -> RateLimited:
+    with pytest.raises(RateLimited) as caught:
+        call()
+    return caught.value
 
 
 class Bucket:
-    """One new bucket and its clock."""
+    """One new bucket of the real script on a real server, and its clock."""
 
     def __init__(self, client: redis.Redis, rate: float) -> None:
         source = SOURCE.replace("redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}")
