@@ -16,10 +16,12 @@ _CHATTY = (
     "httpx",
     "httpcore",
     "alembic",
-    "uvicorn.access",
-    "celery.worker.strategy",
     "celery.app.trace",
+    "celery.beat",
+    "celery.worker.strategy",
     "tornado.access",
+    "uvicorn.access",
+    "uvicorn.error",
 )
 
 

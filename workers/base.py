@@ -1,5 +1,6 @@
 """The base of all tasks: retries by error class, ids in the log context, readable in Flower."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -12,6 +13,13 @@ log = structlog.get_logger(__name__)
 # Used when neither the error nor the pipeline knows a delay: the ledger or Redis is away.
 DEFAULT_RETRY_SECONDS = 5.0
 MAX_COUNTDOWN_SECONDS = 30.0
+SHOWN = ("recording_id", "media_id", "epoch", "backfill")
+
+
+def representations(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """How Flower shows a message: ids and names only, in a fixed order, so that `kwargs:media_id=...` finds it."""
+    shown = {name: kwargs[name] for name in SHOWN if name in kwargs}
+    return {"argsrepr": "()", "kwargsrepr": repr(shown)}
 
 
 class BaseTask(Task[Any, Any]):
@@ -44,9 +52,7 @@ class BaseTask(Task[Any, Any]):
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """As Celery's, with a representation that survives retries: Flower shows and searches it."""
-        options["argsrepr"] = "()"
-        options["kwargsrepr"] = repr(kwargs or {})
-        return super().apply_async(args, kwargs, *rest, **options)
+        return super().apply_async(args, kwargs, *rest, **{**options, **representations(kwargs or {})})
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         log.error("task_failed", error=type(exc).__name__)

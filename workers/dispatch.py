@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from config import queues, task_names
 from workers.app import app
+from workers.base import representations
 from workers.errors import PartUnreachable
 from workers.model import Lane, Recording, State
 
@@ -53,14 +54,12 @@ def send_pump() -> None:
 
 
 def waiting_messages(names: Iterable[str]) -> int:
-    """How many messages wait in these queues or are held by workers; raises PartUnreachable without a broker."""
+    """How many messages wait in these queues; those in a worker's hands do not count. Raises PartUnreachable."""
 
     def count() -> int:
         with app.connection_for_read() as connection:
             channel: Any = connection.default_channel
-            waiting = sum(_waiting(channel, name) for name in names)
-            held = channel.client.hlen(channel.unacked_key) if hasattr(channel, "unacked_key") else 0
-            return int(waiting) + int(held)
+            return sum(_waiting(channel, name) for name in names)
 
     return int(_published(count))
 
@@ -87,9 +86,7 @@ def _queue(queue: str, lane: Lane) -> str:
 
 
 def _signature(name: str, queue: str, kwargs: dict[str, Any]) -> Any:
-    # The representations are what Flower shows: ids only, in a fixed order, so that `kwargs:media_id=...` finds them.
-    shown = {"argsrepr": "()", "kwargsrepr": repr(kwargs)}
-    return app.signature(name, kwargs=kwargs, immutable=True, queue=queue, **shown)
+    return app.signature(name, kwargs=kwargs, immutable=True, queue=queue, **representations(kwargs))
 
 
 def _send(name: str, queue: str, kwargs: dict[str, Any], **options: Any) -> None:

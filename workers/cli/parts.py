@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,8 +39,11 @@ def worker(
     _checked_settings(calls_api=True)
     from workers.app import app
 
+    # Celery warns root of pickled messages; ours are JSON only.
+    warnings.filterwarnings("ignore", message=r"(?s).*superuser privileges")
     app.worker_main(
         [
+            "--quiet",
             "worker",
             f"--queues={','.join(queues.ROLES[role])}",
             "--pool=threads",

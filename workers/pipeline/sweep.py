@@ -67,11 +67,13 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
     with resources.ledger.read() as tx:
         out = sum(recordings.outstanding(tx, lane) for lane in Lane)
         halted = controls.halt(tx, resources.client_key) is not None
-    waiting = dispatch.waiting_messages(_PIPELINE)
+    # No more messages can be missing than there are rows out without one in a queue: those in a worker's hands, and
+    # the lost. Of a worker's hands the oldest are sent again for nothing, which does nothing.
+    missing = max(0, out - dispatch.waiting_messages(_PIPELINE))
     again: list[Recording] = []
     with resources.ledger.write() as tx:
         for recording in due:
-            if halted or gate > OUT_SECONDS or waiting >= out:
+            if halted or gate > OUT_SECONDS or len(again) >= missing:
                 recordings.amend(tx, recording, due_at=after(max(gate, OUT_SECONDS)))
                 continue
             back_off = min(OUT_SECONDS * 2.0 ** min(recording.resends, 10), LONGEST_BACK_OFF_SECONDS)
