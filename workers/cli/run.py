@@ -16,7 +16,6 @@ from workers.errors import InputError
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
 from workers.model import Lane, State
-from workers.pipeline.enqueue import request_transcription, take_rows
 from workers.pipeline.status import Status, status
 from workers.resources import Resources
 
@@ -50,6 +49,8 @@ def run(
     """
     if (file is None) == (media_id is None):
         raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
+    from workers.pipeline.enqueue import request_transcription
+
     resources = new_resources()
     tags = tuple(tag.strip() for tag in languages.split(",")) if languages else resources.settings.languages
     defaults = Defaults(tags, redaction_policy)
@@ -101,6 +102,8 @@ def exit_code(now: Status) -> int:
 
 
 def _take_file(resources: Resources, file: str, backfill: str, defaults: Defaults, lane: Lane) -> None:
+    from workers.pipeline.enqueue import take_rows
+
     rows = read_manifest(file, defaults)
     with RejectedFile(backfill) as rejected:
         taken = None
@@ -132,12 +135,11 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
     if now.halt is not None:
-        return f"{now.halt.detail} The recordings are stored and go on by themselves once it is mended."
-    submit = now.submit
-    if submit is not None and submit.failures >= OUTAGES and submit.gate_seconds:
+        return "Nothing is submitted until that is mended; the recordings are stored and go on by themselves then."
+    if now.outages >= OUTAGES:
         return (
-            f"The API has not answered {submit.failures} times in a row ({submit.gate_reason}): check GENESYS_BASE_URL "
-            "and the network; the recordings are stored and go on by themselves once it answers."
+            f"The API did not answer {now.outages} times in a row: check GENESYS_BASE_URL and the network; the "
+            "recordings are stored and go on by themselves once it answers."
         )
     return None
 
@@ -159,5 +161,9 @@ def _line(now: Status) -> str:
     funnel = "  ".join(f"{state} {states[state]}" for state in State if states.get(state))
     rate = f"{now.submit.granted_per_second:.1f}/s" if now.submit else "no Redis"
     left = "" if now.eta_seconds is None else f"  about {duration(now.eta_seconds)} left"
-    gate = f"  gate {duration(now.submit.gate_seconds)}" if now.submit and now.submit.gate_seconds > 1 else ""
+    gate = "".join(
+        f"  {one.call_class} calls wait {duration(one.gate_seconds)} ({one.gate_reason})"
+        for one in now.gates[:1]
+        if one.gate_seconds > 1
+    )
     return f"{funnel}  {rate}{left}{gate}"

@@ -95,10 +95,9 @@ def remarks(one: Status) -> list[str]:
             f"limit {submit.configured:g}/s, now {submit.rate:.2f}/s allowed, {submit.granted_per_second:.1f}/s used, "
             f"{submit.rejected_last_minute} 429s in the last minute"
         )
-        if submit.gate_seconds:
-            lines.append(f"gate closed for {duration(submit.gate_seconds)} ({submit.gate_reason})")
+    lines += [f"{gate.call_class} calls wait {duration(gate.gate_seconds)} ({gate.gate_reason})" for gate in one.gates]
     if one.eta_seconds is not None:
         lines.append(f"about {duration(one.eta_seconds)} until the last one is submitted")
     if one.halt is not None:
-        lines.append(f"HALTED: {one.halt.detail} The recordings wait and go on when it is mended.")
+        lines.append(f"HALTED: {one.halt.detail}")
     return lines

@@ -59,8 +59,8 @@ def settle(
     http_status: int | None = None,
     correlation_id: str | None = None,
     transcription_id: str | None = None,
-) -> None:
-    """Records what became of the POST; an acceptance is never overwritten by anything less.
+) -> Submission:
+    """Records what became of the POST, and gives it as it was before; nothing less overwrites an acceptance.
 
     A transcription id that another submission has already is left there: the API answered both with the same one.
     """
@@ -72,6 +72,7 @@ def settle(
     before = get(tx, submission_id)
     if before.outcome != ACCEPTED or outcome == ACCEPTED:
         change(tx, submissions, {"id": submission_id, "outcome": before.outcome}, values)
+    return before
 
 
 def get(tx: Connection, submission_id: int) -> Submission:

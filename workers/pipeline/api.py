@@ -82,6 +82,15 @@ def lift_halt(resources: Resources, call_class: CallClass) -> None:
     log.info("halt_lifted", reason=standing.reason)
 
 
+def closed_for(resources: Resources) -> float:
+    """Seconds for which no recording can get through all its calls: the farthest gate among their classes.
+
+    Raises LimiterUnavailable when Redis is down.
+    """
+    classes = (CallClass.MEDIA, CallClass.SUBMIT, CallClass.TOKEN)
+    return max(resources.limiter.snapshot(call_class).gate_seconds for call_class in classes)
+
+
 def _once(resources: Resources, call_class: CallClass, send: Callable[[AccessToken, Permit], T], lane: Lane) -> T:
     token = resources.tokens.get()
     with permitted(resources.limiter, call_class, lane=lane) as permit:

@@ -2,13 +2,15 @@
 
 import random
 import time
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
 
-from workers.errors import Halted, Retryable
+from workers.errors import Halted, LimiterUnavailable, Retryable
 from workers.ledger import recordings
 from workers.model import Reason, Recording, State
+from workers.pipeline.api import closed_for
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,9 @@ def postpone(resources: Resources, recording: Recording, error: Retryable, *, by
         raise GivenBack
     delay = error.retry_after_seconds
     if delay is None:
-        delay = random.uniform(0.5, min(LONGEST_COUNTDOWN_SECONDS, 2.0 ** (attempts + 1)))  # noqa: S311 jitter
+        delay = _jitter(attempts)
+        with suppress(LimiterUnavailable):  # trying again while a gate is closed would only come back here
+            delay += closed_for(resources)
     if delay > LONGEST_COUNTDOWN_SECONDS:
         give_back(resources, recording, delay, reason=Reason.GIVEN_BACK, detail=str(error), by=by)
         raise GivenBack
@@ -47,6 +51,11 @@ def postpone(resources: Resources, recording: Recording, error: Retryable, *, by
     error.retry_after_seconds = delay
     error.epoch = recording.epoch
     raise error
+
+
+def _jitter(attempts: int) -> float:
+    """Full jitter over 2, 4, 8 ... seconds."""
+    return random.uniform(0.5, min(LONGEST_COUNTDOWN_SECONDS, 2.0 ** (attempts + 1)))  # noqa: S311
 
 
 def halted(resources: Resources, recording: Recording, error: Halted, *, by: str) -> None:

@@ -12,7 +12,7 @@ from workers import dispatch
 from workers.errors import PartUnreachable
 from workers.ledger import controls, leases, recordings
 from workers.model import CallClass, Lane, Recording, State
-from workers.pipeline.api import PROBE_EVERY_SECONDS
+from workers.pipeline.api import PROBE_EVERY_SECONDS, closed_for
 from workers.pipeline.clock import after
 from workers.pipeline.postpone import OUT_SECONDS
 from workers.resources import Resources
@@ -41,7 +41,7 @@ def pump(resources: Resources, *, by: str) -> int:
         standing = controls.halt(tx, resources.client_key)
     if standing is not None:
         return _probe(resources, standing, by=by) if controls.probe_due(standing) else 0
-    if resources.limiter.snapshot(CallClass.SUBMIT).gate_seconds > GATE_TOO_FAR_SECONDS:
+    if closed_for(resources) > GATE_TOO_FAR_SECONDS:
         return 0
     sent = _fill(resources, Lane.LIVE, SMALLEST_WINDOW, by=by)
     rate = resources.limiter.snapshot(CallClass.SUBMIT).rate

@@ -1,5 +1,6 @@
 """How a backfill stands: its funnel, its rate and when it will be done, from the ledger and the limiter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +17,28 @@ UNSUBMITTED: Final = (State.PENDING, State.QUEUED, State.VALIDATED)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A backfill at one moment; `submit` is None when Redis can't be asked, `halt` when the API client may call."""
+    """A backfill at one moment; `limits` is empty when Redis can't be asked, `halt` None when the client may call."""
 
     backfill: backfills.Backfill
     counts: funnel.Funnel
     speed: funnel.Speed
-    submit: LimiterState | None
+    limits: Mapping[CallClass, LimiterState]
     halt: controls.Halt | None
+
+    @property
+    def submit(self) -> LimiterState | None:
+        return self.limits.get(CallClass.SUBMIT)
+
+    @property
+    def gates(self) -> list[LimiterState]:
+        """The call classes that may not call now, the farthest gate first."""
+        closed = [state for state in self.limits.values() if state.gate_seconds]
+        return sorted(closed, key=lambda state: -state.gate_seconds)
+
+    @property
+    def outages(self) -> int:
+        """How many calls in a row failed because the API did not answer, while a gate is closed for it."""
+        return max((state.failures for state in self.gates if state.gate_reason != "429"), default=0)
 
     @property
     def active(self) -> int:
@@ -64,6 +80,10 @@ class Status:
             "submitted_per_second": speed.per_second,
             "eta_seconds": self.eta_seconds,
             "limit": _limit_json(self.submit),
+            "gates": [
+                {"class": str(gate.call_class), "seconds": gate.gate_seconds, "reason": gate.gate_reason}
+                for gate in self.gates
+            ],
             "halt": None if self.halt is None else {"reason": self.halt.reason, "detail": self.halt.detail},
         }
 
@@ -78,7 +98,7 @@ def status(resources: Resources, name: str) -> Status:
         counts = funnel.funnel(tx, backfill.id)
         speed = funnel.speed(tx, backfill.id)
         halt = controls.halt(tx, resources.client_key)
-    return Status(backfill, counts, speed, _submit_limit(resources), halt)
+    return Status(backfill, counts, speed, _limits(resources), halt)
 
 
 def statuses(resources: Resources) -> list[Status]:
@@ -88,11 +108,11 @@ def statuses(resources: Resources) -> list[Status]:
     return [status(resources, name) for name in names]
 
 
-def _submit_limit(resources: Resources) -> LimiterState | None:
+def _limits(resources: Resources) -> dict[CallClass, LimiterState]:
     try:
-        return resources.limiter.snapshot(CallClass.SUBMIT)
+        return {call_class: resources.limiter.snapshot(call_class) for call_class in CallClass}
     except LimiterUnavailable:
-        return None
+        return {}
 
 
 def _limit_json(submit: LimiterState | None) -> dict[str, Any] | None:

@@ -35,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: Nothing is sent when the intent is older than this by then: its lease could run out while the call is on its way.
 INTENT_IS_FRESH_SECONDS: Final = 10.0
-#: Until `track` has set the first look-up, the sweep looks after this long.
-UNTRACKED_SECONDS: Final = 60.0
 
 
 class _NotOurs(NotCalled):
@@ -185,7 +183,7 @@ class _Attempt:
 def record_acceptance(resources: Resources, submission_id: int, accepted: Accepted, *, by: str) -> None:
     """Records the fact that a POST was accepted, whatever has become of the recording meanwhile."""
     with resources.ledger.write() as tx:
-        submissions.settle(
+        settled = submissions.settle(
             tx,
             submission_id,
             submissions.ACCEPTED,
@@ -193,12 +191,11 @@ def record_acceptance(resources: Resources, submission_id: int, accepted: Accept
             correlation_id=accepted.correlation_id,
             transcription_id=accepted.transcription_id,
         )
-        recording_id = submissions.get(tx, submission_id).recording_id
-        adopt(tx, recording_id, accepted.transcription_id, by=by)
-    log.info("recording_submitted", recording_id=recording_id, transcription_id=accepted.transcription_id)
+        adopt(tx, resources, settled.recording_id, accepted.transcription_id, by=by)
+    log.info("recording_submitted", recording_id=settled.recording_id, transcription_id=accepted.transcription_id)
 
 
-def adopt(tx: Connection, recording_id: int, transcription_id: str, *, by: str) -> None:
+def adopt(tx: Connection, resources: Resources, recording_id: int, transcription_id: str, *, by: str) -> None:
     """Makes a proved acceptance the recording's current one: from every state before `completed` it is transcribing."""
     recording = recordings.lock(tx, recording_id)
     if recording is None or recording.transcription_id == transcription_id:
@@ -209,7 +206,7 @@ def adopt(tx: Connection, recording_id: int, transcription_id: str, *, by: str) 
             recording,
             State.TRANSCRIBING,
             by=by,
-            due_at=after(UNTRACKED_SECONDS),
+            due_at=after(resources.settings.effective_poll_after_seconds),
             new_epoch=recording.state != State.SUBMITTING,
             transcription_id=transcription_id,
             polls=0,

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from config import queues
 from workers import dispatch
 from workers.ledger import controls, events, leases, recordings, submissions
-from workers.model import CallClass, Lane, Reason, Recording, State
+from workers.model import Lane, Reason, Recording, State
+from workers.pipeline.api import closed_for
 from workers.pipeline.clock import after
 from workers.pipeline.events import UNINDEXED_SECONDS
 from workers.pipeline.postpone import OUT_SECONDS
@@ -63,7 +64,7 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
     """Sends the rest of the chain again, unless the messages are all still there, with growing distance a row."""
     if not due:
         return
-    gate = resources.limiter.snapshot(CallClass.SUBMIT).gate_seconds
+    gate = closed_for(resources)
     with resources.ledger.read() as tx:
         out = sum(recordings.outstanding(tx, lane) for lane in Lane)
         halted = controls.halt(tx, resources.client_key) is not None

@@ -1,4 +1,4 @@
-"""Third step: says when an accepted recording is looked at again, and applies an event that came early."""
+"""Third step: applies an event that came before its recording was known to be accepted."""
 
 from workers import dispatch
 from workers.ledger import events, recordings
@@ -7,14 +7,13 @@ from workers.resources import Resources
 
 
 def track(resources: Resources, recording_id: int) -> None:
-    """Sets the first status look-up of an accepted recording. Needs no epoch: it gives the same whenever it runs."""
-    with resources.ledger.write() as tx:
-        recording = recordings.lock(tx, recording_id)
-        if recording is None or recording.state != State.TRANSCRIBING:
-            return
-        if recording.polls == 0 and recording.accepted_at is not None:
-            first = recording.accepted_at + resources.settings.effective_poll_after_seconds
-            recordings.amend(tx, recording, due_at=first)
-        early = events.waiting(tx, recording_id)
-    if early:
+    """Asks for what the inbox holds for an accepted recording to be applied.
+
+    Its first status look-up was set in the transaction that recorded the acceptance, so a lost message costs nothing;
+    for the same reason this needs no epoch: it does the same whenever it runs.
+    """
+    with resources.ledger.read() as tx:
+        recording = recordings.get(tx, recording_id)
+        early = recording is not None and recording.state == State.TRANSCRIBING and events.waiting(tx, recording_id)
+    if recording is not None and early:
         dispatch.send_index(recording.id, recording.media_id)

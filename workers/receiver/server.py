@@ -3,6 +3,7 @@
 import structlog
 import uvicorn
 
+from workers.errors import InputError
 from workers.ledger.migrate import check_version
 from workers.receiver.app import make_app
 from workers.resources import Resources
@@ -11,17 +12,33 @@ log = structlog.get_logger(__name__)
 
 
 def serve(resources: Resources) -> None:
-    """Serves until SIGTERM or SIGINT; requests under way are answered first."""
+    """Serves until SIGTERM or SIGINT; requests under way are answered first.
+
+    Raises InputError when it can't listen where the settings say.
+    """
     check_version(resources.ledger)
-    log.info("receiver_starts", host=resources.settings.receiver_host, port=resources.settings.receiver_port)
+    host, port = resources.settings.receiver_host, resources.settings.receiver_port
+    log.info("receiver_starts", host=host, port=port)
     config = uvicorn.Config(
         make_app(resources),
-        host=resources.settings.receiver_host,
-        port=resources.settings.receiver_port,
+        # Uvicorn resolves and binds by itself: on a socket of ours that does not name its protocol, asyncio would
+        # leave Nagle's algorithm on, and answers would wait for acknowledgements.
+        host=host,
+        port=port,
+        ws="none",
         log_config=None,
         access_log=False,  # its lines hold the callback token
         server_header=False,
         timeout_graceful_shutdown=20,
         timeout_keep_alive=30,
     )
-    uvicorn.Server(config).run()
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit:
+        if server.started:
+            raise
+        raise InputError(
+            f"The receiver can't listen on {host}:{port}, the line above says why: free the port, or set "
+            "RETROSCRIBE_RECEIVER_HOST and RETROSCRIBE_RECEIVER_PORT to others."
+        ) from None

@@ -1,0 +1,52 @@
+"""Asks for events to be applied from a thread of its own, so that no answer ever waits for the broker."""
+
+import queue
+import threading
+from typing import Final
+
+import structlog
+
+from workers import dispatch
+
+log = structlog.get_logger(__name__)
+
+#: More than a broker that is away for a moment leaves waiting; what does not fit is left to the sweep.
+MOST_WAITING: Final = 1000
+STOP_SECONDS: Final = 2.0
+
+
+class IndexRequests:
+    """Sends the index task for recordings with a new event.
+
+    The event is in the ledger by then, so a message that can't be sent costs nothing but time: the sweep finds it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[tuple[int, str] | None] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._send, name="index-requests", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sends what waits, for two seconds at most."""
+        try:
+            self._waiting.put(None, timeout=STOP_SECONDS)
+        except queue.Full:
+            return
+        self._thread.join(STOP_SECONDS)
+
+    def add(self, recording_id: int, media_id: str) -> None:
+        """Asks for the recording's events to be applied; returns at once."""
+        try:
+            self._waiting.put_nowait((recording_id, media_id))
+        except queue.Full:
+            log.debug("index_left_to_sweep", recording_id=recording_id)
+
+    def _send(self) -> None:
+        while (waiting := self._waiting.get()) is not None:
+            recording_id, media_id = waiting
+            try:
+                dispatch.send_index(recording_id, media_id)
+            except Exception as error:  # noqa: BLE001 the thread outlives whatever the broker's client raises
+                log.warning("index_not_asked", recording_id=recording_id, error=type(error).__name__)
