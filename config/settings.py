@@ -281,7 +281,7 @@ def kombu_url(url: str) -> str:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = re.sub("^Input should be", "must be", first["msg"].removeprefix("Value error, "))
     if not first["loc"]:
         return f"{message}."
     prefix = "GENESYS_" if error.title == GenesysSettings.__name__ else "RETROSCRIBE_"

@@ -86,7 +86,10 @@ def _queue(queue: str, lane: Lane) -> str:
 
 
 def _signature(name: str, queue: str, kwargs: dict[str, Any]) -> Any:
-    return app.signature(name, kwargs=kwargs, immutable=True, queue=queue, **representations(kwargs))
+    # Nobody waits for these: without a word to it, Celery would subscribe to the result in Redis first.
+    return app.signature(
+        name, kwargs=kwargs, immutable=True, queue=queue, ignore_result=True, **representations(kwargs)
+    )
 
 
 def _send(name: str, queue: str, kwargs: dict[str, Any], **options: Any) -> None:

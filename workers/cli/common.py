@@ -1,7 +1,8 @@
 """What several subcommands need: resources of a home that is really there, and a console."""
 
 import logging
-from contextlib import suppress
+import sys
+from typing import Final
 
 from rich.console import Console
 
@@ -12,8 +13,13 @@ from workers.errors import PartUnreachable
 from workers.ledger.engine import sqlite_path
 from workers.resources import Resources, get_resources
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+#: Wide enough that nothing is wrapped or cut for whoever reads our output from a pipe or a file.
+_UNBOUNDED: Final = 10_000
+
+# On a terminal it asks for the width each time.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+#: For sentences: whatever stands in [brackets] in them is text, and the terminal breaks them, not we.
+errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def existing_resources() -> Resources:
@@ -41,14 +47,14 @@ def new_resources() -> Resources:
 
 
 def missing_consumers(settings: Settings) -> set[str]:
-    """The queues that nobody consumes; all of them when the broker does not answer."""
+    """The queues that nobody consumes; raises PartUnreachable when the broker does not answer."""
     if settings.embedded_redis and not settings.socket_path.exists():
-        return set(queues.ALL)
+        raise PartUnreachable(
+            f"No Retroscribe runs with the home {settings.home}: start `retroscribe up` in this folder."
+        )
     from workers import dispatch
 
-    with suppress(PartUnreachable):
-        return set(queues.ALL) - dispatch.consumed_queues()
-    return set(queues.ALL)
+    return set(queues.ALL) - dispatch.consumed_queues()
 
 
 def duration(seconds: float) -> str:
@@ -65,5 +71,6 @@ def duration(seconds: float) -> str:
 
 def _resources() -> Resources:
     settings = load_settings()
-    configure_logging(settings.log_format, level=logging.WARNING)
+    # What a person is to know, the command says in a sentence.
+    configure_logging(settings.log_format, level=logging.ERROR)
     return get_resources()

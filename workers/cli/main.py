@@ -1,23 +1,26 @@
 """The command's entry: collects the subcommands and turns errors into one sentence and an exit code."""
 
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-import click
-import structlog
 import typer
+from typer.exceptions import TyperException
 
 from config.settings import SettingsProblem
 from workers.cli import demo, doctor, parts, run, search, status, up
 from workers.errors import (
     Halted,
     InputError,
+    LedgerError,
     LedgerUnavailable,
     LimiterUnavailable,
     PartUnreachable,
     RetroscribeError,
     SearchUnavailable,
+    TransitionNotAllowed,
 )
 
 OK: Final = 0
@@ -29,6 +32,8 @@ INTERRUPTED: Final = 130
 _CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (SettingsProblem, USAGE),
     (InputError, USAGE),
+    (TransitionNotAllowed, OUR_ERROR),
+    (LedgerError, USAGE),
     (PartUnreachable, UNREACHABLE),
     (LedgerUnavailable, UNREACHABLE),
     (LimiterUnavailable, UNREACHABLE),
@@ -55,19 +60,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        code = app(args=arguments, prog_name="retroscribe", standalone_mode=False)
+    except TyperException as error:
+        return _misused(error)
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough; Python would complain once more when it closes the pipe.
-        sys.stderr.close()
-        return OK
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return OK  # whoever read our output has had enough
+        raise
     except Exception as error:  # noqa: BLE001 the last resort: a person gets a sentence, never a traceback
         return _explain(error)
     return code if isinstance(code, int) else OK
+
+
+def _misused(error: TyperException) -> int:
+    """Says what is wrong with the command line, unless its help has been shown instead."""
+    said = " ".join(error.format_message().replace("Value error, ", "").split())
+    if said:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "retroscribe"
+        stop = "" if said.endswith(("?", ".")) else "."
+        sys.stderr.write(f"retroscribe: {said}{stop} `{command} --help` shows what there is.\n")
+    return error.exit_code
 
 
 def _explain(error: Exception) -> int:
@@ -75,11 +90,21 @@ def _explain(error: Exception) -> int:
         if isinstance(error, kind):
             sys.stderr.write(f"retroscribe: {error}\n")
             return code
-    structlog.get_logger(__name__).debug("command_failed", exc_info=True)
-    sys.stderr.write(
-        f"retroscribe: a fault of Retroscribe itself ({type(error).__name__}: {error}); please report it.\n"
-    )
+    if isinstance(error, OSError) and error.filename:
+        sys.stderr.write(
+            f"retroscribe: {error.filename} can't be used ({error.strerror}): correct the path or its permissions.\n"
+        )
+        return USAGE
+    sys.stderr.write(f"retroscribe: a fault of Retroscribe itself ({_fault(error)}); please report it.\n")
     return OUR_ERROR
+
+
+def _fault(error: Exception) -> str:
+    """Where it happened rather than what it says: an unforeseen error's text may hold anything."""
+    house = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if Path(frame.filename).is_relative_to(house)][-1]
+    return f"{type(error).__name__} at {last.filename.removeprefix(f'{house.parent}/')}:{last.lineno}"
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
 """`retroscribe run`: takes a list of recordings in and follows it to its end."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.text import Text
 
+from config.settings import Settings, load_settings
 from workers.cli.common import console, duration, errors, missing_consumers, new_resources
 from workers.cli.status import details
-from workers.errors import InputError
+from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
 from workers.model import Lane, State
+from workers.pipeline.enqueue import Taken, request_transcription, take_rows
 from workers.pipeline.status import Status, status
 from workers.resources import Resources
 
@@ -27,6 +28,8 @@ SHOWN_REJECTS: Final = 5
 #: That many outages in a row without a success, and following makes no sense any more.
 OUTAGES: Final = 5
 SINGLE: Final = "single"
+#: Who moves a recording, for its history.
+BY: Final = "retroscribe run"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,28 +52,22 @@ def run(
     """
     if (file is None) == (media_id is None):
         raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
-    from workers.pipeline.enqueue import request_transcription
-
-    resources = new_resources()
-    tags = tuple(tag.strip() for tag in languages.split(",")) if languages else resources.settings.languages
+    # Whatever is wrong with the arguments is said before a home is made for them.
+    settings = load_settings()
+    tags = tuple(tag.strip() for tag in languages.split(",")) if languages else settings.languages
     defaults = Defaults(tags, redaction_policy)
-    if media_id is not None:
+    if file is None:
         backfill = check_backfill_name(name or SINGLE)
+        resources = new_resources()
         request_transcription(
-            resources, media_id, defaults=defaults, backfill=backfill, lane=lane or Lane.LIVE, by="retroscribe run"
+            resources, str(media_id), defaults=defaults, backfill=backfill, lane=lane or Lane.LIVE, by=BY
         )
     else:
-        backfill = check_backfill_name(name or backfill_name_from(str(file)))
-        _take_file(resources, str(file), backfill, defaults, lane or Lane.BACKFILL)
-    missing = missing_consumers(resources.settings)
-    if missing:
-        errors.print(
-            f"Nobody works on {', '.join(sorted(missing))} here (home {resources.settings.home}): the recordings are "
-            "stored; start `retroscribe up`, or workers for these queues.",
-            soft_wrap=True,
-        )
-        return STUCK
-    return ALL_INDEXED if no_follow else follow(resources, backfill)
+        backfill = check_backfill_name(name or backfill_name_from(file))
+        rows = _some_rows(file, defaults)
+        resources = new_resources()
+        _take_file(resources, rows, backfill, defaults, lane or Lane.BACKFILL)
+    return STUCK if _nobody_works(resources.settings) else ALL_INDEXED if no_follow else follow(resources, backfill)
 
 
 def follow(resources: Resources, backfill: str) -> int:
@@ -89,7 +86,7 @@ def follow(resources: Resources, backfill: str) -> int:
         raise
     console.print(details(now))
     if stuck:
-        errors.print(stuck, soft_wrap=True)
+        errors.print(stuck)
         return STUCK
     return exit_code(now)
 
@@ -101,25 +98,44 @@ def exit_code(now: Status) -> int:
     return SOME_FAILED if any(counts.get(state, 0) for counts in both for state in bad) else ALL_INDEXED
 
 
-def _take_file(resources: Resources, file: str, backfill: str, defaults: Defaults, lane: Lane) -> None:
-    from workers.pipeline.enqueue import take_rows
+def _nobody_works(settings: Settings) -> bool:
+    """Says why nobody works on the recordings, if nobody does."""
+    try:
+        missing = missing_consumers(settings)
+    except PartUnreachable as problem:
+        errors.print(f"{problem} The recordings are stored and go on by themselves then.")
+        return True
+    if missing:
+        errors.print(
+            f"No worker takes from {', '.join(sorted(missing))}: start `retroscribe up`, or workers for these "
+            "queues. The recordings are stored and go on by themselves then."
+        )
+    return bool(missing)
 
+
+def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
+    """The file's rows; raises InputError when there is none, before anything is made for them."""
     rows = read_manifest(file, defaults)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{file} names no recordings: write one a line below its header.")
+    return chain([first], rows)
+
+
+def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane) -> None:
+    taken = Taken()
     with RejectedFile(backfill) as rejected:
-        taken = None
-        for taken in take_rows(
-            resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by="retroscribe run"
-        ):
-            if sys.stderr.isatty():
+        replaced = rejected.path.exists()
+        for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
+            if errors.is_terminal:
                 errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
-    if taken is None:
-        raise InputError(f"{file} names no recordings: it has a header and nothing below it.")
     again = f", {taken.repeated} known from an earlier run of this list" if taken.repeated else ""
     errors.print(
         f"{backfill}: {taken.accepted} new, {taken.duplicates} asked for before{again}, {taken.rejected} unusable"
     )
     if rejected.rows:
-        errors.print(f"The unusable lines are in {rejected.path} with their reasons: correct and send it again.")
+        kept = " (the file of that name is kept as .bak)" if replaced else ""
+        errors.print(f"The unusable lines are in {rejected.path}{kept} with their reasons: correct and send it again.")
 
 
 def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
@@ -128,7 +144,7 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
         if row.reason is not None:
             rejected.add(row)
             if rejected.rows <= SHOWN_REJECTS:
-                errors.print(Text(f"line {row.line}: {row.reason}"), soft_wrap=True)
+                errors.print(f"line {row.line}: {row.reason}")
         yield row
 
 

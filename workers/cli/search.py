@@ -81,7 +81,9 @@ def _snippet(hit: Hit) -> Text:
         "" if hit.position_seconds is None else f"{int(hit.position_seconds) // 60}:{hit.position_seconds % 60:02.0f} "
     )
     text = Text(f"   {position}{hit.speaker + ': ' if hit.speaker else ''}", style="dim")
-    line = Text(hit.snippet.replace("\n", " / "), style="not dim")
+    # Sign for sign, so that the highlights stay in place: what was said must not steer the terminal.
+    said = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in hit.snippet)
+    line = Text(said.replace("\n", " / "), style="not dim")
     for first, last in hit.highlights:
         before = hit.snippet[:first].count("\n") * 2
         within = hit.snippet[first:last].count("\n") * 2

@@ -49,9 +49,9 @@ def overview(found: list[Status]) -> RenderableType:
     """A line for each backfill."""
     if not found:
         return Text("No backfill yet: `retroscribe run FILE.csv` makes one.")
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for title in ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked", "time left"):
-        table.add_column(title, justify="left" if title in ("backfill", "state") else "right")
+        table.add_column(title, justify="left" if title in ("backfill", "state") else "right", overflow="fold")
     for one in found:
         states = one.counts.states
         left = "" if one.eta_seconds is None else duration(one.eta_seconds)

@@ -23,7 +23,7 @@ def up() -> None:
     configure_logging(settings.log_format)
     from workers.stack.stack import run_stack
 
-    console.print(f"Starting Retroscribe in {settings.home} ...", soft_wrap=True)
+    console.print(f"Starting Retroscribe in {settings.home} ...", soft_wrap=True, markup=False)
     run_stack(settings, stop_on_signals(), print_prefixed, _ready)
     console.print("Stopped.")
 
@@ -51,5 +51,5 @@ def print_prefixed(name: str, line: str) -> None:
 def _ready(lines: list[str]) -> None:
     console.print("\n[bold green]Retroscribe is ready.[/bold green]")
     for line in lines:
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print("  next      retroscribe run FILE.csv   in a second terminal; Ctrl-C stops all\n")

@@ -214,6 +214,12 @@ def due(tx: Connection, now: float, most: int) -> list[Recording]:
     return [from_row(row) for row in rows]
 
 
+def look_again(tx: Connection) -> int:
+    """Makes every accepted recording due for a status look-up now; gives how many there are."""
+    accepted = (IS_SWEPT, recordings.c.state == State.TRANSCRIBING)
+    return tx.execute(update(recordings).where(*accepted).values(due_at=time.time())).rowcount
+
+
 def outstanding(tx: Connection, lane: Lane) -> int:
     """How many recordings of the lane are with Celery and not submitted yet."""
     counted = select(func.count()).where(recordings.c.lane == lane, IS_OUT)

@@ -11,6 +11,7 @@ from config import queues
 from config.settings import Settings
 from workers import dispatch
 from workers.errors import PartUnreachable
+from workers.ledger import recordings
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import migrate
 from workers.stack.child import Child
@@ -36,11 +37,18 @@ def run_stack(
     """
     settings.genesys.credentials()
     with occupied(settings.home):
-        ledger = Ledger(settings.effective_database_url)
-        migrate(ledger)
-        ledger.close()
+        _prepare(settings)
         _ = settings.signing_secrets  # made before several processes ask for it at once
         Supervisor(children(settings), log).run(stop, started=lambda: started(addresses(settings)))
+
+
+def _prepare(settings: Settings) -> None:
+    """Brings the ledger up to date, and has everything polled whose webhook may have come while nobody listened."""
+    ledger = Ledger(settings.effective_database_url)
+    migrate(ledger)
+    with ledger.write() as tx:
+        recordings.look_again(tx)
+    ledger.close()
 
 
 def children(settings: Settings) -> list[Child]:
