@@ -79,7 +79,7 @@ def _configure_audit(path: Path | None) -> None:
     logger.propagate = False
     logger.handlers[:] = []
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handler = logging.handlers.WatchedFileHandler(path, delay=True, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)

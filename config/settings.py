@@ -6,13 +6,13 @@ import re
 import secrets
 import tempfile
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from config.urls import http_url, is_loopback, kombu_url, with_scheme
 
 # A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
 SOCKET_PATH_BYTES = 100
@@ -44,7 +44,7 @@ class GenesysSettings(BaseSettings):
     @field_validator("base_url", "token_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
-        return None if value is None else _http_url(value)
+        return None if value is None else http_url(value)
 
     @property
     def effective_token_url(self) -> str:
@@ -52,7 +52,7 @@ class GenesysSettings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        return _is_loopback(self.base_url)
+        return is_loopback(self.base_url)
 
     def credentials(self) -> tuple[str, str]:
         """Client id and secret; raises SettingsProblem when one is missing: only what calls the API needs them."""
@@ -85,9 +85,9 @@ class Settings(BaseSettings):
     )
     broker_url: Url = Field(None, description="Celery's broker; unset: the same as RETROSCRIBE_REDIS_URL.")
     database_url: Url = Field(
-        None, description="The ledger: postgresql+psycopg://user@host/name; unset: an SQLite file in the home."
+        None, description="The ledger: sqlite:///path of a file on a local disk; unset: a file in the home."
     )
-    search_url: Url = Field(None, description="The search index: unset: an SQLite file in the home.")
+    search_url: Url = Field(None, description="The search index: sqlite:///path; unset: a file in the home.")
     public_url: Url = Field(
         None,
         description="How the API reaches the receiver: https, or http on loopback; unset: the receiver's own address "
@@ -132,7 +132,6 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(8, ge=1, le=100, description="Tries of one recording before it fails; 429s don't count.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower pages, on 127.0.0.1.")
-    metrics_port: int = Field(9464, ge=1, le=65535, description="Port of the Prometheus metrics, on 127.0.0.1.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
 
     @field_validator("webhook_secrets", "languages", "allowed_codecs", mode="before")
@@ -163,41 +162,32 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str | None) -> str | None:
-        return _with_scheme(value, ("redis", "rediss", "unix"))
+        return with_scheme(value, ("redis", "rediss", "unix"))
 
     @field_validator("broker_url")
     @classmethod
     def _broker_scheme(cls, value: str | None) -> str | None:
-        return _with_scheme(value, ("redis", "rediss", "unix"))
+        return with_scheme(value, ("redis", "rediss", "unix"))
 
     @field_validator("database_url")
     @classmethod
     def _database_scheme(cls, value: str | None) -> str | None:
-        return _with_scheme(value, ("sqlite", "postgresql+psycopg"))
+        return with_scheme(value, ("sqlite",))
 
     @field_validator("search_url")
     @classmethod
     def _search_scheme(cls, value: str | None) -> str | None:
-        return _with_scheme(value, ("sqlite",))
+        return with_scheme(value, ("sqlite",))
 
     @field_validator("public_url")
     @classmethod
     def _public(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        value = _http_url(value)
-        if value.startswith("http://") and not _is_loopback(value):
+        value = http_url(value)
+        if value.startswith("http://") and not is_loopback(value):
             raise ValueError("must be https unless its host is loopback: callbacks carry a secret")
         return value
-
-    @model_validator(mode="after")
-    def _secrets_are_shared(self) -> Self:
-        if self.database_url and self.database_url.startswith("postgresql") and not self.webhook_secrets:
-            raise ValueError(
-                "RETROSCRIBE_WEBHOOK_SECRETS must be set when the ledger is shared, else each machine makes its own; "
-                "`openssl rand -hex 32` makes one"
-            )
-        return self
 
     @property
     def embedded_redis(self) -> bool:
@@ -270,15 +260,6 @@ def load_settings() -> Settings:
         raise SettingsProblem(_sentence(error)) from None
 
 
-def kombu_url(url: str) -> str:
-    """The form that kombu takes of a URL that redis-py takes: it spells a Unix socket differently."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    query = "&".join(re.sub(r"^db=", "virtual_host=", part) for part in parts.query.split("&") if part)
-    return f"redis+socket://{parts.path}" + (f"?{query}" if query else "")
-
-
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     message = re.sub("^Input should be", "must be", first["msg"].removeprefix("Value error, "))
@@ -287,35 +268,14 @@ def _sentence(error: ValidationError) -> str:
     prefix = "GENESYS_" if error.title == GenesysSettings.__name__ else "RETROSCRIBE_"
     name = prefix + str(first["loc"][0]).upper()
     # A secret is never shown, and of a URL neither the user nor the password that may stand in it.
-    value = re.sub(r"//[^@/]*@", "//***@", str(first["input"]))[:80]
+    value = re.sub(r"//.*@", "//***@", str(first["input"]), flags=re.DOTALL)[:80]
     shown = "" if "secret" in name.lower() else f" (it is {value!r})"
     return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
 
 
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http or https URL, such as https://api.mypurecloud.com")
-    return value.rstrip("/")
-
-
-def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
-    if value is not None and urlsplit(value).scheme not in schemes:
-        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
-    return value
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _kept_secret(path: Path) -> bytes:
     """The secret in the file, made first if nobody has: two processes that start together read the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         draft.write_text(secrets.token_hex(32))

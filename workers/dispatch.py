@@ -1,6 +1,7 @@
 """Sends tasks by name, so that no sender imports a task, and asks the broker what waits and who consumes."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -97,6 +98,10 @@ def _send(name: str, queue: str, kwargs: dict[str, Any], **options: Any) -> None
 
 
 def _published(send: Any, **options: Any) -> Any:
+    scheme, _, path = str(app.conf.broker_url).partition("://")
+    if scheme == "redis+socket" and not Path(path.partition("?")[0]).exists():
+        # kombu would try for six seconds, and every command of a home whose stack is down would wait for it.
+        raise PartUnreachable(f"No broker listens at {path}: start `retroscribe up` in the folder that holds it.")
     try:
         return send(**options)
     except (OperationalError, OSError) as error:

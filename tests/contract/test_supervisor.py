@@ -14,23 +14,23 @@ import pytest
 
 from tests.support.eventually import eventually
 from workers.errors import PartUnreachable
-from workers.stack.child import Child
-from workers.stack.supervisor import Supervisor
+from workers.stack.supervisor import Child, Supervisor
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a parent death signal")
 
-WAITS = "import signal; print('up', flush=True); signal.pause()"
+WAITS = "import os, signal; print('up', os.getpid(), flush=True); signal.pause()"
 SAYS_BYE = """
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)))
-print('up', flush=True)
+print('up', os.getpid(), flush=True)
 while True: signal.pause()
 """
-IGNORES_TERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+IGNORES_TERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS
 HAS_A_CHILD = """
-import signal, subprocess, sys
+import os, signal, subprocess, sys
 inner = subprocess.Popen([sys.executable, '-I', '-S', '-c', 'import signal; signal.pause()'])
 print('inner', inner.pid, flush=True)
+print('up', os.getpid(), flush=True)
 signal.pause()
 """
 
@@ -54,12 +54,16 @@ class Running:
         self.log: list[tuple[str, str]] = []
         self.stop = threading.Event()
         self.started = threading.Event()
-        self.supervisor = Supervisor(children, lambda name, line: self.log.append((name, line)))
-        self.thread = threading.Thread(target=self.supervisor.run, args=[self.stop, self.started.set])
+        supervisor = Supervisor(children, lambda name, line: self.log.append((name, line)))
+        self.thread = threading.Thread(target=supervisor.run, args=[self.stop, self.started.set])
         self.thread.start()
 
     def pid(self, name: str) -> int:
-        return eventually(lambda: self.supervisor.pids().get(name, 0), what=f"a process of {name}")
+        """The process that the child told last, of those that said they are up."""
+        return int(self.said(name, "up")[-1].split()[1])
+
+    def names(self) -> set[str]:
+        return {name for name, _ in list(self.log)}
 
     def said(self, name: str, part: str, times: int = 1) -> list[str]:
         def found() -> list[str]:
@@ -103,20 +107,21 @@ def test_a_stage_starts_when_all_of_the_one_before_is_ready(run: Callable[..., R
         Child("beside", python(WAITS)),
     )
     eventually(lambda: asked[0] > 3)
-    assert set(running.supervisor.pids()) == {"first", "beside"}
+    eventually(lambda: running.names() == {"first", "beside"})
     assert not running.started.is_set()
 
     ready.set()
 
     assert running.started.wait(10)
-    assert set(running.supervisor.pids()) == {"first", "beside", "second"}
+    running.said("second", "up")
 
 
 def test_both_outputs_are_handed_on_line_by_line_with_the_name(run: Callable[..., Running]) -> None:
     script = "import os; os.write(1, b'one ' + os.environb[b'EXTRA'] + b'\\n\\xff\\n'); os.write(2, b'two'); " + WAITS
     running = run(Child("talker", python(script), env={"EXTRA": "extra"}))
-    running.said("talker", "up")
-    assert running.log[:3] == [("talker", "one extra"), ("talker", "\ufffd"), ("talker", "twoup")]
+    up = running.said("talker", "up")
+    assert running.log[:3] == [("talker", "one extra"), ("talker", "\ufffd"), ("talker", up[0])]
+    assert up[0].startswith("twoup ")
 
 
 def test_a_killed_child_is_started_again_and_the_log_says_so(run: Callable[..., Running]) -> None:
@@ -157,16 +162,13 @@ def test_stages_are_stopped_in_reverse_and_nothing_is_left(run: Callable[..., Ru
         Child("worker", python(SAYS_BYE), stage=1),
         Child("beat", python(SAYS_BYE), stage=1),
     )
-    for name in ("server", "worker", "beat"):
-        running.said(name, "up")
-    pids = running.supervisor.pids().values()
+    pids = [running.pid(name) for name in ("server", "worker", "beat")]
 
     running.end()
 
     for name in ("worker", "beat"):
         assert running.place(name, "stopped: ended with exit status 0") < running.place("server", "bye")
     assert running.place("server", "bye") < running.place("server", "stopped: ended with exit status 0")
-    assert running.supervisor.pids() == {}
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)  # a zombie would still take it
@@ -229,9 +231,10 @@ def test_a_child_that_never_becomes_ready_ends_the_start_with_its_last_lines(arg
     assert log[-1][1].startswith("stopped")
 
 
-def test_a_child_that_is_not_ready_in_time_ends_the_start() -> None:
-    child = Child("slow", python(WAITS), ready=lambda: False, ready_seconds=0.3)
-    with pytest.raises(PartUnreachable, match=r"^slow can't be started: it was not ready within 0\.3 s; "):
+def test_a_child_that_is_not_ready_in_time_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.stack.supervisor.READY_SECONDS", 0.3)
+    child = Child("slow", python(WAITS), ready=lambda: False)
+    with pytest.raises(PartUnreachable, match=r"^slow can't be started: it took over 0\.3 s to be ready; "):
         Supervisor([child], lambda _name, _line: None).run(threading.Event())
 
 
@@ -247,24 +250,17 @@ def test_a_log_that_fails_holds_up_no_child() -> None:
     thread = threading.Thread(target=Supervisor([Child("chatty", python(chatty))], log).run, args=[stop])
     thread.start()
     try:
-        eventually(lambda: "up" in seen)
+        eventually(lambda: seen and seen[-1].startswith("up "))
     finally:
         stop.set()
         thread.join(30)
 
 
 @linux_only
-def test_a_child_begins_with_no_signal_ignored(run: Callable[..., Running]) -> None:
-    running = run(Child("grep", ["grep", "SigIgn", "/proc/self/status"]))
-    assert running.said("grep", "SigIgn")[0].split() == ["SigIgn:", "0" * 16]
-
-
-@linux_only
 def test_children_die_with_a_supervisor_that_is_killed() -> None:
     script = f"""
 import sys, threading
-from workers.stack.child import Child
-from workers.stack.supervisor import Supervisor
+from workers.stack.supervisor import Child, Supervisor
 child = Child("stubborn", [sys.executable, "-I", "-S", "-c", {IGNORES_TERM!r}])
 supervisor = Supervisor([child], lambda name, line: print(line, *supervisor.pids().values(), flush=True))
 supervisor.run(threading.Event())

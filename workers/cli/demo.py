@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     count: Annotated[int, typer.Option(min=1, max=100_000, help="How many recordings.")] = 300,
-    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="The stand-in's limit, submissions a second.")] = 25.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="The stand-in's limit, submissions a second.")] = 15.0,
     seed: Annotated[int, typer.Option(help="Which recordings and transcripts.")] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Shows what all processes log.")] = False,
 ) -> int:

@@ -61,7 +61,7 @@ def beat() -> None:
     from workers.app import app
 
     # The schedule is in the code and its intervals are seconds: nothing needs to be remembered in a file.
-    app.start(["beat", "--scheduler=celery.beat:Scheduler", "--pidfile="])
+    app.start(["--quiet", "beat", "--scheduler=celery.beat:Scheduler", "--pidfile="])
 
 
 def receiver() -> None:

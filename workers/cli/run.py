@@ -15,8 +15,9 @@ from workers.cli.status import details
 from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
-from workers.model import Lane, State
-from workers.pipeline.enqueue import Taken, request_transcription, take_rows
+from workers.ledger import recordings
+from workers.ledger.states import ACTIVE
+from workers.model import Lane, Recording, State
 from workers.pipeline.status import Status, status
 from workers.resources import Resources
 
@@ -56,10 +57,13 @@ def run(
     settings = load_settings()
     tags = tuple(tag.strip() for tag in languages.split(",")) if languages else settings.languages
     defaults = Defaults(tags, redaction_policy)
+    asked: Recording | None = None
     if file is None:
         backfill = check_backfill_name(name or SINGLE)
         resources = new_resources()
-        request_transcription(
+        from workers.pipeline.enqueue import request_transcription
+
+        asked = request_transcription(
             resources, str(media_id), defaults=defaults, backfill=backfill, lane=lane or Lane.LIVE, by=BY
         )
     else:
@@ -67,7 +71,11 @@ def run(
         rows = _some_rows(file, defaults)
         resources = new_resources()
         _take_file(resources, rows, backfill, defaults, lane or Lane.BACKFILL)
-    return STUCK if _nobody_works(resources.settings) else ALL_INDEXED if no_follow else follow(resources, backfill)
+    if _nobody_works(resources.settings):
+        return STUCK
+    if no_follow:
+        return ALL_INDEXED
+    return follow(resources, backfill) if asked is None else _follow_one(resources, asked, backfill)
 
 
 def follow(resources: Resources, backfill: str) -> int:
@@ -89,6 +97,24 @@ def follow(resources: Resources, backfill: str) -> int:
         errors.print(stuck)
         return STUCK
     return exit_code(now)
+
+
+def _follow_one(resources: Resources, asked: Recording, backfill: str) -> int:
+    """Waits for one recording's end, whichever backfill it belongs to, and says what became of it."""
+    now, stuck = asked, None
+    while now.state in ACTIVE and stuck is None:
+        time.sleep(LOOK_SECONDS)
+        with resources.ledger.read() as tx:
+            now = recordings.get(tx, asked.id) or asked
+        stuck = _stuck(status(resources, backfill))
+    ids = f", transcription id {now.transcription_id}" if now.transcription_id else ""
+    console.print(f"{now.media_id}: {now.state}{ids}", markup=False)
+    if now.detail:
+        console.print(now.detail, markup=False)
+    if stuck:
+        errors.print(stuck)
+        return STUCK
+    return ALL_INDEXED if now.state in (State.INDEXED, State.REJECTED) else SOME_FAILED
 
 
 def exit_code(now: Status) -> int:
@@ -123,6 +149,8 @@ def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
 
 
 def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane) -> None:
+    from workers.pipeline.enqueue import Taken, take_rows
+
     taken = Taken()
     with RejectedFile(backfill) as rejected:
         replaced = rejected.path.exists()

@@ -8,13 +8,14 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from workers.cli.common import console, existing_resources
+from workers.cli.common import console, errors, existing_resources
 from workers.search.results import Hit, Results
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command()(search)
+    app.command()(reindex)
 
 
 def search(
@@ -51,6 +52,17 @@ def search(
         typer.echo(json.dumps(as_object(results), ensure_ascii=False))
     else:
         show(results, offset)
+
+
+def reindex() -> None:
+    """Rebuilds the search index from the ledger, at no API cost."""
+    from workers.pipeline.reindex import reindex as rebuild
+
+    written = 0
+    for written in rebuild(existing_resources()):
+        if errors.is_terminal:
+            errors.print(f"{written} written ...", end="\r")
+    console.print(f"{written} transcripts are searchable again.")
 
 
 def as_object(results: Results) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from workers.pipeline.status import Status, status, statuses
 
 _BAD = {State.REJECTED: "yellow", State.FAILED: "red", State.PARKED: "magenta", State.UNKNOWN: "magenta"}
 
+_OVERVIEW = ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
@@ -50,14 +52,15 @@ def overview(found: list[Status]) -> RenderableType:
     if not found:
         return Text("No backfill yet: `retroscribe run FILE.csv` makes one.")
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for title in ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked", "time left"):
+    for title in (*_OVERVIEW, "duplicates", "intake rejects", "time left"):
         table.add_column(title, justify="left" if title in ("backfill", "state") else "right", overflow="fold")
     for one in found:
         states = one.counts.states
         left = "" if one.eta_seconds is None else duration(one.eta_seconds)
         counts = (states.get(state, 0) for state in (State.REJECTED, State.FAILED, State.PARKED))
-        figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts)
-        table.add_row(one.backfill.name, one.backfill.state, *map(str, figures), left)
+        beside = (one.counts.duplicates, one.counts.intake_rejects)
+        figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts, *beside)
+        table.add_row(one.backfill.name, _word(one), *map(str, figures), left)
     return table
 
 
@@ -78,8 +81,13 @@ def details(one: Status) -> RenderableType:
         table.add_row("duplicates", str(counts.duplicates), Text("asked for before, not paid again", style="dim"))
     if counts.intake_rejects:
         table.add_row("intake rejects", str(counts.intake_rejects), Text("lines that can't be used", style="dim"))
-    heading = Text.assemble((one.backfill.name, "bold"), f"  {one.backfill.state}")
+    heading = Text.assemble((one.backfill.name, "bold"), f"  {_word(one)}")
     return Group(heading, table, *(Text(line) for line in remarks(one)))
+
+
+def _word(one: Status) -> str:
+    """The backfill's state, `done` when nothing of it is under way."""
+    return "done" if one.backfill.state == "running" and one.active == 0 else one.backfill.state
 
 
 def remarks(one: Status) -> list[str]:

@@ -15,6 +15,7 @@ from workers.model import Media, Segment, Transcript, TranscriptionRequest, Tran
 COMPLETED_EVENT = "transcription.completed"
 FAILED_EVENT = "transcription.failed"
 QUOTED_CHARACTERS = 300
+MAX_ID_LENGTH = 128
 
 _URL = re.compile(r"(https?://[^/\s]*)/\S+", re.IGNORECASE)
 
@@ -54,8 +55,8 @@ def quotable(value: object, hidden: Iterable[str] = ()) -> str:
 
 
 def _identifier(value: object) -> str | None:
-    text = clean_text(value)
-    return (text.strip() or None) if text else None
+    text = (clean_text(value) or "").strip()
+    return text if 0 < len(text) <= MAX_ID_LENGTH else None
 
 
 def _number(value: object) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from workers.errors import LedgerError, LedgerUnavailable
@@ -66,7 +66,8 @@ class _Turn:
         self._descriptor = os.open(f"{path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> None:
-        self._threads.acquire()
+        if not self._threads.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            raise LedgerUnavailable("The ledger can't be used now (its writers wait for each other).")
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
@@ -104,7 +105,9 @@ def _lies_in(path: str, folder: str) -> bool:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+    except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
+        if isinstance(error, DatabaseError) and type(error) not in (DatabaseError, OperationalError):
+            raise  # a fault of ours, such as a constraint that was not minded
         # The driver's text may quote SQL and its values, so only its kind is kept.
         origin = getattr(error, "orig", None) or error
         known = str(origin) if isinstance(origin, sqlite3.Error) else type(origin).__name__
@@ -126,8 +129,10 @@ def _server_engine(url: str) -> Engine:
 def _sqlite_engine(url: str) -> Engine:
     path = sqlite_path(url)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_file_system(path.parent)
+        # It holds transcripts. SQLite gives its other files the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     engine = create_engine(url, pool_size=20, pool_timeout=30, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

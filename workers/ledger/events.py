@@ -28,13 +28,13 @@ _PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An event as it came: `payload` is the raw body, `recording_id` None when no submission has its callback ref."""
+    """An event as it came: `packed` is the body by `pack`, `recording_id` None when no submission has its callback ref."""
 
     callback_ref: str
     recording_id: int | None
     transcription_id: str
     type: str
-    payload: bytes
+    packed: bytes
     has_result: bool
     state: str = NEW
     detail: str | None = None
@@ -42,19 +42,28 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event in the inbox; `payload` is the raw body."""
+    """An event in the inbox; `packed` is its body by `pack`."""
 
     id: int
     callback_ref: str
     recording_id: int
     transcription_id: str
     type: str
-    payload: bytes
+    packed: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """The body as it was received."""
+        return zlib.decompress(self.packed)
+
+
+def pack(payload: bytes) -> bytes:
+    """A body as the ledger keeps it; made before a transaction begins, for a large one takes a while."""
+    return zlib.compress(payload, 6)
 
 
 def store(tx: Connection, arrival: Arrival) -> bool:
     """Keeps an event; False when it is there already. One with a result replaces one without."""
-    payload = zlib.compress(arrival.payload, 6)
     key = {"transcription_id": arrival.transcription_id, "type": arrival.type}
     if arrival.recording_id is None:
         before = tx.execute(_SAME_UNMATCHED, {**key, "callback_ref": arrival.callback_ref}).first()
@@ -67,7 +76,7 @@ def store(tx: Connection, arrival: Arrival) -> bool:
             "recording_id": arrival.recording_id,
             "transcription_id": arrival.transcription_id,
             "type": arrival.type,
-            "payload": payload,
+            "payload": arrival.packed,
             "has_result": arrival.has_result,
             "state": arrival.state,
             "detail": arrival.detail,
@@ -75,7 +84,7 @@ def store(tx: Connection, arrival: Arrival) -> bool:
         insert_or_ignore(tx, events, [row])
         return True
     if arrival.has_result and not before.has_result:
-        better = {"payload": payload, "has_result": True, "state": arrival.state, "received_at": time.time()}
+        better = {"payload": arrival.packed, "has_result": True, "state": arrival.state, "received_at": time.time()}
         change(tx, events, {"id": before.id}, better)
         return True
     return False
@@ -90,7 +99,7 @@ def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
             row["recording_id"],
             row["transcription_id"],
             row["type"],
-            zlib.decompress(row["payload"]),
+            bytes(row["payload"]),
         )
         for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()
     ]
@@ -113,12 +122,12 @@ def mark(tx: Connection, event_id: int, state: str, detail: str | None = None) -
     change(tx, events, {"id": event_id}, {"state": state, "detail": detail})
 
 
-def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, payload: bytes) -> None:
+def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, packed: bytes) -> None:
     """Stores what the API sent for the recording; the first transcript stays."""
     row = {
         "recording_id": recording_id,
         "transcription_id": transcript.transcription_id,
-        "payload": zlib.compress(payload, 6),
+        "payload": packed,
         "segments": len(transcript.segments),
         "words": transcript.words,
         "average_confidence": transcript.average_confidence,

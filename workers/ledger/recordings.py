@@ -214,6 +214,12 @@ def due(tx: Connection, now: float, most: int) -> list[Recording]:
     return [from_row(row) for row in rows]
 
 
+def in_state(tx: Connection, state: State, *, after_id: int, most: int) -> list[Recording]:
+    """The next recordings of that state in the order of their ids, for going through all of them."""
+    rows = query().where(recordings.c.state == state, recordings.c.id > after_id).order_by(recordings.c.id).limit(most)
+    return [from_row(row) for row in tx.execute(rows).mappings()]
+
+
 def look_again(tx: Connection) -> int:
     """Makes every accepted recording due for a status look-up now; gives how many there are."""
     accepted = (IS_SWEPT, recordings.c.state == State.TRANSCRIBING)

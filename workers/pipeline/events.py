@@ -51,15 +51,16 @@ def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
     event = parse_event(raw)
     if not event.known:
         return Receipt(Verdict.IGNORED)
+    packed = events.pack(raw)
     with resources.ledger.write() as tx:
-        return _take(tx, callback_ref, event, raw)
+        return _take(tx, callback_ref, event, packed)
 
 
-def _take(tx: Connection, callback_ref: str, event: Event, raw: bytes) -> Receipt:
+def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
     submission = submissions.by_callback_ref(tx, callback_ref)
     recording = recordings.get(tx, submission.recording_id) if submission else None
     if recording is None:
-        new = events.store(tx, _arrival(callback_ref, None, event, raw, events.UNMATCHED))
+        new = events.store(tx, _arrival(callback_ref, None, event, packed, events.UNMATCHED))
         return Receipt(Verdict.UNMATCHED if new else Verdict.DUPLICATE)
     if event.media_id is not None and event.media_id != recording.media_id:
         return Receipt(Verdict.MISMATCHED, recording.id, recording.media_id)
@@ -68,9 +69,9 @@ def _take(tx: Connection, callback_ref: str, event: Event, raw: bytes) -> Receip
     owner = submissions.by_transcription_id(tx, event.transcription_id)
     if owner is not None and owner.recording_id != recording.id:
         detail = "its transcription id belongs to another recording"
-        new = events.store(tx, _arrival(callback_ref, recording.id, event, raw, events.REFUSED, detail))
+        new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, detail))
         return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
-    new = events.store(tx, _arrival(callback_ref, recording.id, event, raw, events.NEW))
+    new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.NEW))
     return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id)
 
 
@@ -122,7 +123,7 @@ def _apply(tx: Connection, recording: Recording, stored: events.StoredEvent, eve
         detail = event.message or "The API says that the transcription failed."
         recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.TRANSCRIPTION_FAILED, detail=detail)
     elif event.transcript is not None:
-        events.keep_transcript(tx, recording.id, event.transcript, stored.payload)
+        events.keep_transcript(tx, recording.id, event.transcript, stored.packed)
         reason = None if event.transcript.segments else Reason.EMPTY
         recordings.move(
             tx,
@@ -156,14 +157,14 @@ def _proved(tx: Connection, recording: Recording, event: Event, *, by: str) -> R
 
 
 def _arrival(
-    callback_ref: str, recording_id: int | None, event: Event, raw: bytes, state: str, detail: str | None = None
+    callback_ref: str, recording_id: int | None, event: Event, packed: bytes, state: str, detail: str | None = None
 ) -> events.Arrival:
     return events.Arrival(
         callback_ref=callback_ref,
         recording_id=recording_id,
         transcription_id=event.transcription_id,
         type=event.event_type,
-        payload=raw,
+        packed=packed,
         has_result=event.transcript is not None,
         state=state,
         detail=detail,

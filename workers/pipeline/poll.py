@@ -50,14 +50,15 @@ def poll(resources: Resources, recording_id: int, *, by: str) -> None:
         return
     api.lift_halt(resources, CallClass.STATUS)
     if status.status in _ENDED and (status.status == "failed" or status.transcript is not None):
+        packed = events.pack(stored_event(status))
         with resources.ledger.write() as tx:
-            _store(tx, recording, stored_event(status), status.status, has_result=status.transcript is not None)
+            _store(tx, recording, packed, status.status, has_result=status.transcript is not None)
         dispatch.send_index(recording.id, recording.media_id)
     else:
         _wait(resources, recording, f"The API says {status.status}.", by=by)
 
 
-def _store(tx: Connection, recording: Recording, raw: bytes, status: str, *, has_result: bool) -> None:
+def _store(tx: Connection, recording: Recording, packed: bytes, status: str, *, has_result: bool) -> None:
     sent = submissions.of_recording(tx, recording.id)
     current = [one for one in sent if one.transcription_id == recording.transcription_id] or sent
     arrival = events.Arrival(
@@ -65,7 +66,7 @@ def _store(tx: Connection, recording: Recording, raw: bytes, status: str, *, has
         recording_id=recording.id,
         transcription_id=recording.transcription_id or "",
         type=f"transcription.{status}",
-        payload=raw,
+        packed=packed,
         has_result=has_result,
     )
     events.store(tx, arrival)

@@ -11,6 +11,7 @@ from workers.errors import Halted, LimiterUnavailable, Retryable
 from workers.ledger import recordings
 from workers.model import Reason, Recording, State
 from workers.pipeline.api import closed_for
+from workers.pipeline.finish import audit
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,9 @@ def postpone(resources: Resources, recording: Recording, error: Retryable, *, by
     if attempts >= resources.settings.max_attempts:
         detail = f"{error} ({attempts} attempts)"
         with resources.ledger.write() as tx:
-            recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.ATTEMPTS_EXHAUSTED, detail=detail)
+            moved = recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.ATTEMPTS_EXHAUSTED, detail=detail)
+        if moved:
+            audit(moved)
         raise GivenBack
     delay = error.retry_after_seconds
     if delay is None:

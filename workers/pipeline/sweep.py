@@ -47,7 +47,8 @@ def sweep(resources: Resources, *, by: str) -> int:
     by_state: dict[State, list[Recording]] = {}
     for recording in due:
         by_state.setdefault(recording.state, []).append(recording)
-    _resend(resources, by_state.get(State.QUEUED, []) + by_state.get(State.VALIDATED, []), by=by)
+    # Validated ones first: workers take submits before look-ups, so their messages seldom wait in a queue for long.
+    _resend(resources, by_state.get(State.VALIDATED, []) + by_state.get(State.QUEUED, []), by=by)
     with resources.ledger.write() as tx:
         for recording in by_state.get(State.SUBMITTING, []):
             _lease_over(tx, resources, recording, by=by)

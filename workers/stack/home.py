@@ -17,7 +17,7 @@ def occupied(home: Path) -> Iterator[None]:
     Raises PartUnreachable when another stack has it, InputError when the folder can't be used.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_file_system(home)
         lock = (home / "lock").open("a+")
     except OSError as error:

@@ -14,14 +14,13 @@ from workers.errors import PartUnreachable
 from workers.ledger import recordings
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import migrate
-from workers.stack.child import Child
 from workers.stack.home import occupied
-from workers.stack.supervisor import Supervisor
+from workers.stack.supervisor import Child, Supervisor
 from workers.stack.valkey import valkey_child
 
 #: Longer than a call to the API may take (25 s), so that none is cut off by a stop.
 WORKER_STOP_SECONDS: Final = 26.0
-_SERVER, _PARTS = 0, 1
+_SERVER, _PARTS, _PAGES = 0, 1, 2
 
 
 def run_stack(
@@ -74,7 +73,8 @@ def children(settings: Settings) -> list[Child]:
         Child("receiver", _command("receiver"), environment, lambda: _answers(receiver), _PARTS),
         *workers,
         Child("beat", _command("beat"), environment, None, _PARTS),
-        Child("flower", _command("flower"), environment, lambda: _answers(flower), _PARTS),
+        # Flower asks the workers what they consume when it starts, and never again.
+        Child("flower", _command("flower"), environment, lambda: _answers(flower), _PAGES),
     ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import redis
 
 from workers.errors import PartUnreachable
-from workers.stack.child import Child
+from workers.stack.supervisor import Child
 
 
 def valkey_child(home: Path, socket_path: Path, *, stage: int) -> Child:

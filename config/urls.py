@@ -1,0 +1,35 @@
+"""URLs in settings: which are taken, and how Celery wants them spelt."""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def kombu_url(url: str) -> str:
+    """The form that kombu takes of a URL that redis-py takes: it spells a Unix socket differently."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = "&".join(re.sub(r"^db=", "virtual_host=", part) for part in parts.query.split("&") if part)
+    return f"redis+socket://{parts.path}" + (f"?{query}" if query else "")
+
+
+def http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL, such as https://api.mypurecloud.com")
+    return value.rstrip("/")
+
+
+def with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
+    if value is not None and urlsplit(value).scheme not in schemes:
+        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+    return value
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,360 @@
+"""The ledger over real SQLite files: schema, moves, hand-out, leases, inbox, and several processes at once."""
+
+import multiprocessing
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import IntegrityError
+
+from tests.support.desk import BY, request
+from workers.errors import LedgerError, LedgerUnavailable, TransitionNotAllowed
+from workers.ledger import backfills, events, leases, recordings
+from workers.ledger.engine import Ledger
+from workers.ledger.migrate import check_version, current_version, head_version, migrate
+from workers.ledger.states import ACTIVE
+from workers.ledger.tables import metadata, transitions
+from workers.ledger.tables import recordings as table
+from workers.model import Lane, Recording, State, Transcript
+
+FAR = 4e9
+Race = Callable[[Callable[[int], Any]], list[Any]]
+PROCESSES = 4
+
+
+def ask(ledger: Ledger, count: int = 1, *, backfill: str = "q3", lane: Lane = Lane.BACKFILL) -> list[Recording]:
+    asked = [backfills.Asked(n, request(f"{backfill}-{n}")) for n in range(count)]
+    with ledger.write() as tx:
+        backfills.add(tx, backfills.ensure(tx, backfill, {}), lane, asked, by=BY)
+        return [recordings.from_row(row) for row in tx.execute(recordings.query()).mappings()]
+
+
+def ask_one(ledger: Ledger) -> Recording:
+    return ask(ledger)[0]
+
+
+def now(ledger: Ledger, recording: Recording) -> Recording:
+    with ledger.read() as tx:
+        found = recordings.get(tx, recording.id)
+    assert found is not None
+    return found
+
+
+def history(ledger: Ledger, recording: Recording) -> list[tuple[str, str]]:
+    with ledger.read() as tx:
+        return [(row["from_state"], row["to_state"]) for row in recordings.history(tx, recording.id)]
+
+
+_together: Barrier
+
+
+def _get_ready(barrier: Barrier) -> None:
+    global _together  # noqa: PLW0603 this is how a pool's processes are given something
+    _together = barrier
+
+
+def _at_once(work: Callable[[int], Any], number: int) -> Any:
+    _together.wait(30)
+    return work(number)
+
+
+@pytest.fixture(scope="module")
+def racing() -> Iterator[Race]:
+    """What several processes give that do the same at the same moment."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(PROCESSES)
+    with ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_get_ready, initargs=[barrier]) as pool:
+        yield lambda work: list(pool.map(partial(_at_once, work), range(PROCESSES)))
+
+
+def test_migrations_lead_to_the_tables_of_the_code(ledger: Ledger) -> None:
+    with ledger.read() as tx:
+        difference = compare_metadata(MigrationContext.configure(tx, opts={"compare_type": True}), metadata)
+
+    assert difference == []
+
+
+def test_checks_and_partial_indexes_of_the_migrations_are_those_of_the_code(ledger: Ledger, tmp_path: Path) -> None:
+    # Alembic compares neither of them.
+    fresh = Ledger(f"sqlite:///{tmp_path}/fresh.sqlite3")
+    with fresh.write() as tx:
+        metadata.create_all(tx)
+        expected = schema(tx)
+    with ledger.read() as tx:
+        assert schema(tx) == expected
+    assert len(expected) == 5
+    fresh.close()
+
+
+def schema(tx: Connection) -> set[str]:
+    """The named checks of tables, and the partial indexes."""
+    statements = tx.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").scalars().all()
+    lines = {" ".join(line.split()).rstrip(",") for one in statements for line in one.splitlines()}
+    checks = {line for line in lines if line.startswith("CONSTRAINT") and "CHECK" in line}
+    return checks | {" ".join(one.split()) for one in statements if " WHERE " in one}
+
+
+def test_migrating_again_changes_nothing_and_keeps_what_is_there(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    assert migrate(ledger) == (head_version(), head_version())
+    assert now(ledger, recording) == recording
+
+
+def test_a_ledger_without_tables_is_refused_with_the_next_step_and_accepted_after_it(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/new.sqlite3")
+    with pytest.raises(LedgerError, match="retroscribe migrate"):
+        check_version(ledger)
+
+    assert migrate(ledger) == (None, head_version())
+    check_version(ledger)
+    assert current_version(ledger) == head_version()
+    ledger.close()
+
+
+def test_a_move_changes_the_state_and_writes_its_history_in_the_same_transaction(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.write() as tx:
+        moved = recordings.move(tx, recording, State.QUEUED, by=BY, due_at=FAR, new_epoch=True)
+
+    assert moved == now(ledger, recording)
+    assert (moved.state, moved.epoch) == (State.QUEUED, recording.epoch + 1)
+    assert history(ledger, recording) == [("pending", "queued")]
+
+
+def test_a_transaction_that_fails_after_a_move_leaves_neither_state_nor_history(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with pytest.raises(ZeroDivisionError), ledger.write() as tx:  # noqa: PT012 the rollback is what is tested
+        recordings.move(tx, recording, State.QUEUED, by=BY, due_at=FAR)
+        _ = 1 / 0
+
+    assert now(ledger, recording) == recording
+    assert history(ledger, recording) == []
+
+
+@pytest.mark.parametrize("moves", [{"state": State.CANCELLED}, {"epoch": 7}])
+def test_a_move_does_nothing_when_state_or_epoch_have_changed_since(ledger: Ledger, moves: dict[str, Any]) -> None:
+    recording = ask_one(ledger)
+    with ledger.write() as tx:
+        tx.execute(table.update().values(**moves))
+
+    with ledger.write() as tx:
+        assert recordings.move(tx, recording, State.QUEUED, by=BY, due_at=FAR) is None
+        assert not recordings.amend(tx, recording, attempts=5)
+
+    assert history(ledger, recording) == []
+    assert now(ledger, recording).attempts == 0
+
+
+def test_a_forbidden_transition_raises_and_changes_nothing(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with pytest.raises(TransitionNotAllowed, match="pending to indexed"), ledger.write() as tx:
+        recordings.move(tx, recording, State.INDEXED, by=BY)
+
+    assert now(ledger, recording) == recording
+
+
+@pytest.mark.parametrize("state", State)
+def test_an_active_row_must_have_a_moment_at_which_it_is_looked_at_again(ledger: Ledger, state: State) -> None:
+    ask_one(ledger)
+
+    def forget() -> None:
+        with ledger.write() as tx:
+            tx.execute(table.update().values(state=state, due_at=None))
+
+    if state in ACTIVE:
+        with pytest.raises(IntegrityError, match="active_is_due"):
+            forget()
+    else:
+        forget()
+
+
+def count_up(url: str, times: int, _: int) -> int:
+    """Adds to the one recording's attempts by reading first and writing then."""
+    ledger = Ledger(url)
+    for _ in range(times):
+        with ledger.write() as tx:
+            recording = recordings.lock(tx, 1)
+            assert recording is not None
+            assert recordings.amend(tx, recording, attempts=recording.attempts + 1)
+            recordings.note(tx, recording, by=BY, reason="counted")
+    ledger.close()
+    return times
+
+
+def test_writes_of_several_processes_are_neither_lost_nor_locked_out(
+    ledger: Ledger, ledger_url: str, racing: Race
+) -> None:
+    recording = ask_one(ledger)
+
+    assert racing(partial(count_up, ledger_url, 50)) == [50] * PROCESSES
+
+    assert now(ledger, recording).attempts == 50 * PROCESSES
+    assert len(history(ledger, recording)) == 50 * PROCESSES
+
+
+def take_work(url: str, _: int) -> list[int]:
+    ledger = Ledger(url)
+    taken: list[int] = []
+    while True:
+        with ledger.write() as tx:
+            got = recordings.hand_out(tx, Lane.BACKFILL, 1, 7, by=BY, due_at=FAR)
+        if not got:
+            ledger.close()
+            return taken
+        taken += [one.id for one in got]
+
+
+def test_racing_processes_get_each_row_once(ledger: Ledger, ledger_url: str, racing: Race) -> None:
+    asked = ask(ledger, 300)
+
+    taken = racing(partial(take_work, ledger_url))
+
+    assert sorted(one for process in taken for one in process) == [one.id for one in asked]
+
+    with ledger.read() as tx:
+        assert tx.execute(select(func.count()).select_from(transitions)).scalar_one() == 300
+        assert recordings.outstanding(tx, Lane.BACKFILL) == 300
+
+
+def test_rows_are_handed_out_oldest_first_each_with_a_new_epoch_and_only_when_due(ledger: Ledger) -> None:
+    first, second, later, third = ask(ledger, 4)
+    with ledger.write() as tx:
+        tx.execute(table.update().where(table.c.id == later.id).values(due_at=FAR))
+        got = recordings.hand_out(tx, Lane.BACKFILL, first.backfill_id, 10, by=BY, due_at=FAR)
+
+    assert [one.id for one in got] == [first.id, second.id, third.id]
+    assert {one.epoch for one in got} == {first.epoch + 1}
+    assert now(ledger, later).state == State.PENDING
+
+
+def test_a_reader_keeps_its_look_while_others_write(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.read() as reader:
+        before = recordings.get(reader, recording.id)
+        with ledger.write() as tx:
+            recordings.move(tx, recording, State.CANCELLED, by=BY)
+        assert recordings.get(reader, recording.id) == before
+
+    assert now(ledger, recording).state == State.CANCELLED
+
+
+def test_a_ledger_that_another_program_holds_is_unavailable_rather_than_an_error_of_the_driver(
+    ledger: Ledger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.ledger.engine.BUSY_TIMEOUT_SECONDS", 0)
+    impatient = Ledger(ledger_url)
+    holder = sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(LedgerUnavailable, match="locked"), impatient.write():
+        pass
+
+    holder.close()
+    ask_one(ledger)
+    impatient.close()
+
+
+def test_a_lease_is_held_by_one_until_it_is_over_given_back_or_renewed(ledger: Ledger) -> None:
+    with ledger.write() as tx:
+        assert leases.take(tx, "pump", "one", 60)
+        assert not leases.take(tx, "pump", "two", 60)
+        assert leases.take(tx, "sweep", "two", 60)
+        assert leases.take(tx, "pump", "one", -1)
+        assert leases.take(tx, "pump", "two", 60)
+        leases.release(tx, "pump", "one")
+        assert not leases.take(tx, "pump", "one", 60)
+        leases.release(tx, "pump", "two")
+        assert leases.take(tx, "pump", "one", 60)
+
+
+def take_lease(url: str, number: int) -> bool:
+    ledger = Ledger(url)
+    with ledger.write() as tx:
+        taken = leases.take(tx, "sweep", f"process {number}", 60)
+    ledger.close()
+    return taken
+
+
+def test_of_racing_processes_one_gets_the_lease(ledger: Ledger, ledger_url: str, racing: Race) -> None:
+    assert sum(racing(partial(take_lease, ledger_url))) == 1
+
+
+def arrival(recording: Recording | None, payload: bytes = b"{}", **changes: Any) -> events.Arrival:
+    plain: dict[str, Any] = {
+        "callback_ref": "0" * 32,
+        "recording_id": recording.id if recording else None,
+        "transcription_id": "t-1",
+        "type": "transcription.completed",
+        "payload": payload,
+        "has_result": False,
+        "state": events.NEW if recording else events.UNMATCHED,
+    }
+    return events.Arrival(**{**plain, **changes})
+
+
+def test_the_same_event_is_kept_once_and_one_of_another_type_or_id_beside_it(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.write() as tx:
+        assert events.store(tx, arrival(recording, b"first"))
+        assert not events.store(tx, arrival(recording, b"second"))
+        assert events.store(tx, arrival(recording, b"third", type="transcription.failed"))
+        assert events.store(tx, arrival(recording, b"fourth", transcription_id="t-2"))
+        kept = events.waiting(tx, recording.id)
+
+    assert [one.payload for one in kept] == [b"first", b"third", b"fourth"]
+
+
+def test_an_event_with_a_result_replaces_one_without_even_after_that_was_applied(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.write() as tx:
+        events.store(tx, arrival(recording, b"without"))
+        events.mark(tx, events.waiting(tx, recording.id)[0].id, events.APPLIED)
+        assert events.store(tx, arrival(recording, b"with", has_result=True))
+        assert not events.store(tx, arrival(recording, b"again", has_result=True))
+        assert not events.store(tx, arrival(recording, b"without again"))
+        kept = events.waiting(tx, recording.id)
+
+    assert [one.payload for one in kept] == [b"with"]
+
+
+def test_an_event_without_a_recording_is_kept_once_a_callback_ref(ledger: Ledger) -> None:
+    with ledger.write() as tx:
+        assert events.store(tx, arrival(None))
+        assert not events.store(tx, arrival(None))
+        assert events.store(tx, arrival(None, callback_ref="1" * 32))
+
+
+def test_waiting_events_are_found_by_recording_once_they_are_old_enough(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.write() as tx:
+        events.store(tx, arrival(recording))
+        events.store(tx, arrival(recording, type="transcription.failed"))
+        moment = time.time()
+        assert events.recordings_with_waiting(tx, 10, moment + 1) == [(recording.id, recording.media_id)]
+        assert events.recordings_with_waiting(tx, 10, moment - 60) == []
+
+
+def test_the_first_transcript_of_a_recording_stays(ledger: Ledger) -> None:
+    recording = ask_one(ledger)
+
+    with ledger.write() as tx:
+        events.keep_transcript(tx, recording.id, Transcript("t-1", ()), b"first")
+        events.keep_transcript(tx, recording.id, Transcript("t-2", ()), b"second")
+        assert events.transcript_payload(tx, recording.id) == b"first"
