@@ -262,8 +262,7 @@ def test_children_die_with_a_supervisor_that_is_killed() -> None:
 import sys, threading
 from workers.stack.supervisor import Child, Supervisor
 child = Child("stubborn", [sys.executable, "-I", "-S", "-c", {IGNORES_TERM!r}])
-supervisor = Supervisor([child], lambda name, line: print(line, *supervisor.pids().values(), flush=True))
-supervisor.run(threading.Event())
+Supervisor([child], lambda name, line: print(line, flush=True)).run(threading.Event())
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:

@@ -1,77 +1,129 @@
 """Starts child processes in stages, starts them again when they die, and stops them in reverse order."""
 
-import threading
-from collections.abc import Callable, Sequence
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
+from threading import Event, Thread
 from time import monotonic
-from typing import Final
+from typing import Final, TextIO
 
-from workers.stack.child import Child, Part
+from workers.errors import PartUnreachable
+from workers.stack import leash
 
 TICK_SECONDS: Final = 0.05
-# An orchestrator sends SIGKILL 30 s after SIGTERM. A stage that hangs leaves a second to each that is still to stop.
-STOP_SECONDS: Final = 27.0
-STAGE_SECONDS: Final = 1.0
+READY_SECONDS: Final = 60.0  # the end of a child that lived that long counts as its first again
+DELAYS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
+STOP_SECONDS: Final = 27.0  # an orchestrator sends SIGKILL 30 s after SIGTERM
+
+
+@dataclass
+class Child:
+    """A process to run; `env` comes on top of this one's; `ready` is asked often, must answer soon and not raise.
+
+    Children of a stage (0, 1, ...) start together, once all of the stages before are ready.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], bool] | None = None
+    stage: int = 0
+    stop_seconds: float = 10.0
+    _ends: int = field(default=0, init=False)
+    _tail: deque[str] = field(default_factory=lambda: deque(maxlen=5), init=False)
+
+    def start(self, log: Callable[[str, str], None]) -> None:
+        """Starts its process, which dies with this thread on Linux."""
+        command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *self.argv]
+        env = {**os.environ, **self.env}
+        self._started = self._due = monotonic()
+        self.process = Popen(  # noqa: S603 our own command lines
+            command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, errors="replace", start_new_session=True
+        )
+        self._reader = Thread(target=self._read, args=[self.process.stdout, log], daemon=True)
+        self._reader.start()
+
+    def tend(self, log: Callable[[str, str], None]) -> None:
+        """Notices that it ended, and starts it again when that is due."""
+        if self.process.returncode is None and self.process.poll() is not None:
+            alive = monotonic() - self._started
+            self._ends = 1 if alive >= READY_SECONDS else self._ends + 1
+            delay = DELAYS_SECONDS[min(self._ends, len(DELAYS_SECONDS)) - 1]
+            self._due = monotonic() + delay
+            log(self.name, f"{self.end()} after {alive:.1f} s; starting it again in {delay:g} s")
+        elif self.process.returncode is not None and monotonic() >= self._due:
+            self.start(log)
+
+    def is_ready(self) -> bool:
+        """Whether it is; raises PartUnreachable when it ended too often, or takes too long."""
+        if self._ends < 3 and monotonic() - self._started < READY_SECONDS:
+            return self.process.returncode is None and (self.ready is None or self.ready())
+        why = "ended 3 times before it was" if self._ends >= 3 else f"took over {READY_SECONDS:g} s to be"
+        said = " | ".join(self._tail) or "nothing"
+        raise PartUnreachable(f"{self.name} can't be started: it {why} ready; its last lines: {said}")
+
+    def end(self, seconds: float = 0.0) -> str:
+        """Waits that long for its end, kills what is left of its process group, and says how it ended."""
+        with suppress(TimeoutExpired):
+            self.process.wait(seconds)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        code = self.process.wait()
+        self._reader.join(timeout=1.0)
+        return f"ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit status {code}"
+
+    def _read(self, output: TextIO, log: Callable[[str, str], None]) -> None:
+        with output:
+            for line in output:
+                self._tail.append(line.rstrip("\n"))
+                log(self.name, self._tail[-1])
 
 
 class Supervisor:
-    """Runs the children; `log(name, line)` gets each line they print, and what becomes of them, one call at a time."""
+    """Runs the children; `log(name, line)`, from several threads, gets what they print and what becomes of each."""
 
     def __init__(self, children: Sequence[Child], log: Callable[[str, str], None]) -> None:
-        lock = threading.Lock()
+        self._children = sorted(children, key=lambda child: child.stage)
+        self._log = log
 
-        def say(name: str, line: str) -> None:
-            # A terminal that is gone must not end the reading: a child whose output nobody reads comes to a halt.
-            with lock, suppress(OSError, ValueError):
-                log(name, line)
-
-        self._parts = [Part(child, say) for child in children]
-        self._stages = sorted({child.stage for child in children})
-        self._begun: list[Part] = []
-
-    def pids(self) -> dict[str, int]:
-        """The process ids of the children that run now."""
-        return {part.child.name: process.pid for part in self._begun if (process := part.process)}
-
-    def run(self, stop: threading.Event, started: Callable[[], None] | None = None) -> None:
+    def run(self, stop: Event, started: Callable[[], None] | None = None) -> None:
         """Runs until `stop` is set, then stops all within 28 s; calls `started` once all are ready.
 
-        Raises PartUnreachable, after stopping the others, when a child ends three times before it is ready or is not
-        ready in time. On Linux the children die with the thread that called this, however it ends.
+        Raises PartUnreachable, after stopping all, when a child can't be started. On Linux they die with this thread.
         """
+        begun: list[Child] = []
         try:
-            for stage in self._stages:
-                self._start(stage, stop)
+            for _, stage in groupby(self._children, key=lambda child: child.stage):
+                waiting = [] if stop.is_set() else list(stage)
+                for child in waiting:
+                    child.start(self._say)
+                    begun.append(child)
+                while waiting and not stop.wait(TICK_SECONDS):
+                    for child in begun:
+                        child.tend(self._say)
+                    waiting = [child for child in waiting if not child.is_ready()]
             if started and not stop.is_set():
                 started()
             while not stop.wait(TICK_SECONDS):
-                self._tend()
+                for child in begun:
+                    child.tend(self._say)
         finally:
-            self._stop()
+            self._stop(begun, monotonic() + STOP_SECONDS)
 
-    def _start(self, stage: int, stop: threading.Event) -> None:
-        """Starts a stage and returns when all of it is ready, or `stop` is set."""
-        if stop.is_set():
-            return
-        waiting = [part for part in self._parts if part.child.stage == stage]
-        for part in waiting:
-            self._begun.append(part)
-            part.begin()
-        while waiting := [part for part in waiting if not part.became_ready()]:
-            if stop.wait(TICK_SECONDS):
-                return
-            self._tend()
+    def _stop(self, begun: list[Child], end: float) -> None:
+        for stage, children in groupby(reversed(begun), key=lambda child: child.stage):
+            running = [child for child in children if child.process.returncode is None]
+            for child in running:
+                child.process.terminate()
+            for child in running:  # a stage that hangs leaves a second to each that is still to stop
+                self._say(child.name, f"stopped: {child.end(min(child.stop_seconds, end - stage - monotonic()))}")
 
-    def _tend(self) -> None:
-        for part in self._begun:
-            part.tend()
-
-    def _stop(self) -> None:
-        end = monotonic() + STOP_SECONDS
-        for later, stage in reversed(list(enumerate(self._stages))):
-            parts = [part for part in self._begun if part.child.stage == stage]
-            for part in parts:
-                part.ask_to_stop()
-            asked = monotonic()
-            for part in sorted(parts, key=lambda part: part.child.stop_seconds):
-                part.finish(min(asked + part.child.stop_seconds, end - later * STAGE_SECONDS))
+    def _say(self, name: str, line: str) -> None:
+        with suppress(OSError, ValueError):  # a terminal that is gone must not end the reading: that halts the child
+            self._log(name, line)
