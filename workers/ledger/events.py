@@ -28,7 +28,7 @@ _PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An event as it came: `packed` is the body by `pack`, `recording_id` None when no submission has its callback ref."""
+    """An event as it came: `packed` is its body by `pack`, `recording_id` None when no submission has its ref."""
 
     callback_ref: str
     recording_id: int | None
