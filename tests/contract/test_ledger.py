@@ -299,7 +299,7 @@ def arrival(recording: Recording | None, payload: bytes = b"{}", **changes: Any)
         "recording_id": recording.id if recording else None,
         "transcription_id": "t-1",
         "type": "transcription.completed",
-        "payload": payload,
+        "packed": events.pack(payload),
         "has_result": False,
         "state": events.NEW if recording else events.UNMATCHED,
     }
@@ -355,6 +355,6 @@ def test_the_first_transcript_of_a_recording_stays(ledger: Ledger) -> None:
     recording = ask_one(ledger)
 
     with ledger.write() as tx:
-        events.keep_transcript(tx, recording.id, Transcript("t-1", ()), b"first")
-        events.keep_transcript(tx, recording.id, Transcript("t-2", ()), b"second")
+        events.keep_transcript(tx, recording.id, Transcript("t-1", ()), events.pack(b"first"))
+        events.keep_transcript(tx, recording.id, Transcript("t-2", ()), events.pack(b"second"))
         assert events.transcript_payload(tx, recording.id) == b"first"
