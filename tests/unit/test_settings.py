@@ -13,7 +13,6 @@ from workers.errors import LedgerError
 from workers.ledger.engine import refuse_network_file_system
 
 PASSWORD = "hunter2-is-secret"
-POSTGRESQL = "postgresql+psycopg://user@host/name"
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,6 @@ def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
         ("RETROSCRIBE_REDIS_URL", "http://cache", "must begin with redis://, rediss://, unix://"),
         ("RETROSCRIBE_BROKER_URL", "amqp://broker", "must begin with redis://, rediss://, unix://"),
         ("RETROSCRIBE_DATABASE_URL", "mysql://db", "must begin with sqlite://;"),
-        ("RETROSCRIBE_DATABASE_URL", POSTGRESQL, "must begin with sqlite://;"),
         ("RETROSCRIBE_PUBLIC_URL", "http://calls.example.com", "must be https unless its host is loopback"),
         ("RETROSCRIBE_PUBLIC_URL", "calls.example.com", "must be an http or https URL"),
         ("RETROSCRIBE_LANGUAGES", " , ", "name at least one BCP 47 tag"),
