@@ -20,7 +20,6 @@ from tests.support.valkey import Valkey
 from workers.cli.doctor import exit_code
 from workers.ledger.controls import Halt, set_halt
 from workers.ledger.engine import Ledger
-from workers.ledger.migrate import migrate
 from workers.pipeline.checkup import checkup
 from workers.pipeline.finding import Finding, ok, warning, wrong
 
@@ -91,15 +90,6 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def ledger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite3"
-    ledger = Ledger(f"sqlite:///{path}")
-    migrate(ledger)
-    ledger.close()
-    return path
-
-
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server = Valkey(tmp_path).start()
@@ -110,10 +100,10 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, sandbox: Sandbox, ledger_file: Path, valkey: Valkey) -> Iterator[Deployment]:
+def deployment(tmp_path: Path, sandbox: Sandbox, empty_ledger: Path, valkey: Valkey) -> Iterator[Deployment]:
     home = tmp_path / "home"
     home.mkdir()
-    shutil.copy(ledger_file, home)
+    shutil.copy(empty_ledger, home)
     with ScriptedServer(reply(200, {"status": "ok"})) as receiver:
         ours = {
             "RETROSCRIBE_HOME": str(home),
@@ -229,10 +219,10 @@ def test_a_missing_client_id_is_a_wrong_setting(here: Callable[..., dict[str, Fi
 
 
 def test_a_standing_halt_is_wrong_with_its_reason(
-    tmp_path: Path, ledger_file: Path, here: Callable[..., dict[str, Finding]]
+    tmp_path: Path, empty_ledger: Path, here: Callable[..., dict[str, Finding]]
 ) -> None:
     now = time.time()
-    url = f"sqlite:///{shutil.copy(ledger_file, tmp_path)}"
+    url = f"sqlite:///{shutil.copy(empty_ledger, tmp_path)}"
     ledger = Ledger(url)
     with ledger.write() as tx:
         halt = Halt("ScopeMissing", "The scope is missing.", "submit", now, now + 60)
