@@ -124,8 +124,12 @@ class Settings(BaseSettings):
         description="First status look-up, seconds after acceptance; unset: 600, 60 without webhooks.",
     )
     deadline_hours: float = Field(24, gt=0, description="Accepted this many hours ago and not finished: parked.")
+    unknown_policy: Literal["park", "resubmit"] = Field(
+        "park",
+        description="`park` leaves an outcome that stays unknown to a person; `resubmit` repeats it once before that.",
+    )
     unknown_after_seconds: float = Field(
-        7200, gt=0, description="How many seconds an unknown outcome waits for proof before it is parked."
+        7200, gt=0, description="How many seconds an unknown outcome waits for proof before the policy decides."
     )
     submit_lease_seconds: float = Field(
         90, ge=30, description="How many seconds a worker owns a submission; more than the call's 25."

@@ -59,6 +59,14 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     NOT_SENT = "not_sent"
     ACCEPTED_TWICE = "accepted_twice"
+    REPEATED = "repeated"
+    REPEAT_REFUSED = "repeat_refused"
+    REPEAT_IMPOSSIBLE = "repeat_impossible"
+    ADOPTED = "adopted"
+    RESUBMITTED = "resubmitted"
+    DROPPED = "dropped"
+    RETRIED = "retried"
+    ASKED_AGAIN = "asked_again"
     GIVEN_BACK = "given_back"
     HALTED = "halted"
     RESENT = "resent"
@@ -89,7 +97,10 @@ class TranscriptionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording as the ledger has it; times are Unix seconds."""
+    """A recording as the ledger has it; times are Unix seconds.
+
+    `repeats` is the id of the submission that the next POST repeats byte for byte, None when it is a new one.
+    """
 
     id: int
     ref: str
@@ -109,6 +120,7 @@ class Recording:
     duration_seconds: float | None
     due_at: float | None
     transcription_id: str | None
+    repeats: int | None
     created_at: float
     submitted_at: float | None
     accepted_at: float | None

@@ -68,7 +68,9 @@ class Receiver:
             recording = recordings.by_fingerprint(tx, request(media_id).fingerprint())
             for to in (State.QUEUED, State.VALIDATED, State.SUBMITTING):
                 recording = recordings.move(tx, recording, to, by="a test", due_at=due)
-            submission = submissions.open_next(tx, recording.id, callback_ref=ref, epoch=recording.epoch)
+            submission = submissions.open_next(
+                tx, recording.id, callback_ref=ref, epoch=recording.epoch, request_digest=bytes(32)
+            )
             submissions.settle(tx, submission, submissions.ACCEPTED, transcription_id=f"t-{media_id}")
             way = (State.TRANSCRIBING, State.COMPLETED, State.FORGOTTEN)
             for to in way[: way.index(state) + 1]:

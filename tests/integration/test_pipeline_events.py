@@ -18,14 +18,15 @@ from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
 from tests.support.scripted_server import ScriptedServer, reply
 from workers.errors import InputError
-from workers.genesys.client import Accepted
-from workers.ledger import recordings
+from workers.ledger import recordings, submissions
 from workers.ledger.tables import events as inbox
 from workers.model import Reason, Recording, State
+from workers.pipeline import acceptance
+from workers.pipeline.acceptance import Acceptance
 from workers.pipeline.events import Receipt, Verdict, look_soon, receive
 from workers.pipeline.index import index
 from workers.pipeline.poll import poll
-from workers.pipeline.submit import record_acceptance, submit
+from workers.pipeline.submit import submit
 from workers.pipeline.sweep import sweep
 from workers.pipeline.track import track
 from workers.search.query import parse
@@ -38,6 +39,13 @@ PAST = 1.0
 def deliver(desk: Desk, recording: Recording, body: bytes) -> Receipt:
     """As the receiver does with the token of the recording's latest submission."""
     return receive(desk.resources, desk.submissions(recording)[-1].callback_ref, body)
+
+
+def late_202(desk: Desk, recording: Recording, transcription_id: str) -> None:
+    """As a worker that slept records what its submission, the first, was answered."""
+    fact = Acceptance(desk.submissions(recording)[0].callback_ref, transcription_id, http_status=202)
+    with desk.resources.ledger.write() as tx:
+        assert acceptance.record(tx, desk.resources, fact, by=BY)
 
 
 def theirs(recording: Recording) -> str:
@@ -305,14 +313,15 @@ def test_an_event_still_completes_a_recording_that_was_parked_as_overdue(desk: D
 
 def test_a_late_202_is_recorded_and_one_with_another_id_is_shown_as_a_double_acceptance(desk: Desk) -> None:
     accepted = desk.submitted(GOOD[0])
-    (submission,) = desk.submissions(accepted)
 
-    record_acceptance(desk.resources, submission.id, _accepted(theirs(accepted)), by=BY)
-    record_acceptance(desk.resources, submission.id, _accepted("t-other"), by=BY)
+    late_202(desk, accepted, theirs(accepted))
+    late_202(desk, accepted, "t-other")
+    late_202(desk, accepted, "t-other")
 
     assert desk.now(accepted) == accepted
     with desk.resources.ledger.read() as tx:
         notes = [row["reason"] for row in recordings.history(tx, accepted.id) if row["reason"]]
+        assert submissions.doubles_of(tx, accepted.id) == ["t-other"]
     assert notes == [Reason.ACCEPTED_TWICE]
 
 
@@ -322,7 +331,7 @@ def test_a_late_202_is_adopted_by_a_recording_that_was_to_be_submitted_again_whi
     accepted = desk.submitted(GOOD[0])
     again = desk.set(accepted, state=State.VALIDATED, transcription_id=None)
 
-    record_acceptance(desk.resources, desk.submissions(accepted)[0].id, _accepted(theirs(accepted)), by=BY)
+    late_202(desk, accepted, theirs(accepted))
 
     adopted = desk.now(again)
     assert (adopted.state, adopted.transcription_id) == (State.TRANSCRIBING, theirs(accepted))
@@ -351,7 +360,3 @@ def _poll_until_it_ended(desk: Desk, recording: Recording) -> None:
 def _due_after_poll(desk: Desk, recording: Recording) -> float:
     poll(desk.resources, recording.id, by=BY)
     return (desk.now(recording).due_at or 0) - time.time()
-
-
-def _accepted(transcription_id: str) -> Accepted:
-    return Accepted(transcription_id, 202, None)

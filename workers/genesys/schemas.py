@@ -1,5 +1,6 @@
 """The API's JSON bodies: what we send, and a reading of theirs that forgives missing, odd and unknown fields."""
 
+import hashlib
 import json
 import math
 import re
@@ -200,6 +201,11 @@ def submit_payload(request: TranscriptionRequest, callback_uri: str | None) -> b
         body["webhooks"] = [{"uri": callback_uri, "events": [COMPLETED_EVENT, FAILED_EVENT]}]
     body["settings"] = {"enableSpeakerIdentification": request.speaker_identification}
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def request_digest(request: TranscriptionRequest, callback_uri: str | None) -> bytes:
+    """SHA-256 of a submission's body: equal when a repeat would send the same bytes."""
+    return hashlib.sha256(submit_payload(request, callback_uri)).digest()
 
 
 def read_status(payload: bytes, transcription_id: str) -> TranscriptionStatus:

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from workers.errors import InputError
+from workers.ledger import submissions
 from workers.ledger.statements import insert_or_ignore
 from workers.ledger.tables import RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
-from workers.model import Lane, State, TranscriptionRequest
+from workers.model import Lane, Reason, State, TranscriptionRequest
 
 #: Asked for again, these begin anew, unless something was accepted for them before.
 _BEGIN_ANEW = (State.CANCELLED, State.REJECTED, State.FAILED)
@@ -169,13 +170,16 @@ def _ask_again(
         duplicates.c.backfill_id == backfill.id, duplicates.c.entry.in_([one["entry"] for one in again])
     )
     seen = set(tx.execute(noted).scalars())
+    ended = [id_ for id_, row in rows.items() if row["state"] in _BEGIN_ANEW and row["accepted_at"] is None]
+    unpaid = set(ended) - submissions.perhaps_accepted_among(tx, ended) if ended else set()
     anew = 0
     kept: list[dict[str, Any]] = []
     for one in (one for one in again if one["entry"] not in seen):
         row = rows[one["recording_id"]]
         other = row["backfill_id"] != backfill.id
-        if other and row["state"] in _BEGIN_ANEW and row["accepted_at"] is None and _adopt(tx, row, one, lane, by=by):
+        if other and row["id"] in unpaid and _adopt(tx, row, one, lane, by=by):
             anew += 1
+            unpaid.discard(row["id"])
             rows[row["id"]] = {**row, "backfill_id": backfill.id, "state": State.PENDING}
         else:
             kept.append(one)
@@ -212,7 +216,12 @@ def _adopt(tx: Connection, row: Mapping[str, Any], asked: Mapping[str, Any], lan
     )
     tx.execute(
         insert(transitions).values(
-            recording_id=row["id"], at=now, from_state=row["state"], to_state=State.PENDING, by=by, reason="asked_again"
+            recording_id=row["id"],
+            at=now,
+            from_state=row["state"],
+            to_state=State.PENDING,
+            by=by,
+            reason=Reason.ASKED_AGAIN,
         )
     )
     return True

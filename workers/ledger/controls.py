@@ -1,8 +1,10 @@
-"""What must survive a wiped Redis: halts of an API client, and limits set at run time."""
+"""What must survive a wiped Redis: halts, whether the API has a status route, limits set at run time."""
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select
 
@@ -24,6 +26,15 @@ class Halt:
     probe_recording_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StatusRoute:
+    """Whether the API answers status look-ups, by its last answer that told; `since` is Unix seconds."""
+
+    works: bool
+    why: str
+    since: float
+
+
 def halt(tx: Connection, client_key: str) -> Halt | None:
     """The halt that stands for the API client, None when it may call."""
     value = tx.execute(_VALUE, {"name": _name(client_key)}).scalar()
@@ -34,10 +45,7 @@ def set_halt(tx: Connection, client_key: str, new: Halt) -> None:
     """Puts a halt in force or replaces the one there is, keeping the moment at which the first began."""
     before = halt(tx, client_key)
     since = before.since if before else new.since
-    value = json.dumps({**asdict(new), "since": since})
-    row = {"name": _name(client_key), "value": value, "since": since}
-    insert_or_ignore(tx, controls, [row])
-    tx.execute(controls.update().where(controls.c.name == _name(client_key)).values(value=value))
+    _put(tx, _name(client_key), asdict(new) | {"since": since}, since)
 
 
 def lift_halt(tx: Connection, client_key: str) -> bool:
@@ -47,6 +55,24 @@ def lift_halt(tx: Connection, client_key: str) -> bool:
 
 def probe_due(standing: Halt) -> bool:
     return standing.next_probe_at <= time.time()
+
+
+def status_route(tx: Connection, client_key: str) -> StatusRoute | None:
+    """What is known of the API's status route, None when it was never asked with success or refused."""
+    value = tx.execute(_VALUE, {"name": f"status-route:{client_key}"}).scalar()
+    return None if value is None else StatusRoute(**json.loads(value))
+
+
+def set_status_route(tx: Connection, client_key: str, *, works: bool, why: str) -> None:
+    """Remembers whether the API has a status route, and why we think so."""
+    known = StatusRoute(works, why, time.time())
+    _put(tx, f"status-route:{client_key}", asdict(known), known.since)
+
+
+def _put(tx: Connection, name: str, value: Mapping[str, Any], since: float) -> None:
+    text = json.dumps(value)
+    insert_or_ignore(tx, controls, [{"name": name, "value": text, "since": since}])
+    tx.execute(controls.update().where(controls.c.name == name).values(value=text, since=since))
 
 
 def _name(client_key: str) -> str:

@@ -23,6 +23,7 @@ _ONE: Final = select(events.c.id, events.c.has_result).where(
 _SAME: Final = _ONE.where(events.c.recording_id == bindparam("recording_id"))
 _SAME_UNMATCHED: Final = _ONE.where(events.c.recording_id.is_(None), events.c.callback_ref == bindparam("callback_ref"))
 _WAITING: Final = select(events).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).order_by(events.c.id)
+_IS_WAITING: Final = select(events.c.id).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).limit(1)
 _PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
 
 
@@ -103,6 +104,11 @@ def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
         )
         for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()
     ]
+
+
+def is_waiting(tx: Connection, recording_id: int) -> bool:
+    """Whether the inbox holds something of the recording that nobody has applied yet: then nothing is decided."""
+    return tx.execute(_IS_WAITING, {"recording_id": recording_id}).first() is not None
 
 
 def recordings_with_waiting(tx: Connection, most: int, older_than: float) -> list[tuple[int, str]]:

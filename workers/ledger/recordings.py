@@ -1,7 +1,7 @@
 """Reads recordings and moves them from state to state, with history, inside the caller's transaction."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ _REACHED_AT: Final = {
     State.COMPLETED: "completed_at",
     State.INDEXED: "indexed_at",
 }
+
+#: A recording goes to and fro between these until its submission is answered.
+_BEFORE_THE_ANSWER: Final = frozenset({State.VALIDATED, State.SUBMITTING})
 
 _FIELDS: Final = frozenset(field.name for field in fields(Recording))
 _COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"))
@@ -62,6 +65,7 @@ def from_row(row: RowMapping) -> Recording:
         duration_seconds=row["duration_seconds"],
         due_at=row["due_at"],
         transcription_id=row["transcription_id"],
+        repeats=row["repeats"],
         created_at=row["created_at"],
         submitted_at=row["submitted_at"],
         accepted_at=row["accepted_at"],
@@ -109,8 +113,8 @@ def move(
 ) -> Recording | None:
     """Moves the recording on if it is still as the caller saw it, and writes its history; None when it has moved since.
 
-    `due_at` is required for the states in ACTIVE. Counters of the step (attempts, resends) begin anew. Raises
-    TransitionNotAllowed for a change that TRANSITIONS does not have.
+    `due_at` is required for the states in ACTIVE. Counters of the step (attempts, resends) begin anew, and an order to
+    repeat a submission ends with it. Raises TransitionNotAllowed for a change that TRANSITIONS does not have.
     """
     check_transition(recording.state, to)
     now = time.time()
@@ -118,6 +122,7 @@ def move(
     changes: dict[str, Any] = {
         "attempts": 0,
         "resends": 0,
+        "repeats": recording.repeats if to in _BEFORE_THE_ANSWER else None,
         **values,
         "state": to,
         "epoch": epoch,
@@ -206,11 +211,10 @@ def resend(tx: Connection, recording: Recording, *, by: str, due_at: float) -> R
     return replace(recording, epoch=recording.epoch + 1, due_at=due_at, resends=recording.resends + 1)
 
 
-def due(tx: Connection, now: float, most: int) -> list[Recording]:
-    """Handed-out recordings whose `due_at` has passed, the longest overdue first."""
-    rows = tx.execute(
-        query().where(IS_SWEPT, recordings.c.due_at <= now).order_by(recordings.c.due_at).limit(most)
-    ).mappings()
+def due(tx: Connection, state: State, now: float, most: int) -> list[Recording]:
+    """Handed-out recordings of a state in SWEPT whose `due_at` has passed, the longest overdue first."""
+    passed = query().where(IS_SWEPT, recordings.c.state == state, recordings.c.due_at <= now)
+    rows = tx.execute(passed.order_by(recordings.c.due_at).limit(most)).mappings()
     return [from_row(row) for row in rows]
 
 
@@ -230,6 +234,13 @@ def outstanding(tx: Connection, lane: Lane) -> int:
     """How many recordings of the lane are with Celery and not submitted yet."""
     counted = select(func.count()).where(recordings.c.lane == lane, IS_OUT)
     return int(tx.execute(counted).scalar_one())
+
+
+def is_any_in(tx: Connection, states: Iterable[State]) -> bool:
+    """Whether a recording is in one of these states, which lie in SWEPT."""
+    return (
+        tx.execute(select(recordings.c.id).where(IS_SWEPT, recordings.c.state.in_(states)).limit(1)).first() is not None
+    )
 
 
 def waiting_backfills(tx: Connection, lane: Lane) -> Sequence[int]:

@@ -70,6 +70,7 @@ recordings: Final = Table(
     Column("format", String(64)),
     Column("duration_seconds", Double),
     Column("transcription_id", String(128), comment="of the current submission; theirs"),
+    Column("repeats", _Id, comment="the submission that its next POST repeats byte for byte; null: a new one"),
     Column("due_at", Double, comment="when the pump or the sweep looks at it again"),
     Column("created_at", Double, nullable=False),
     Column("queued_at", Double),
@@ -101,7 +102,7 @@ Index(
     postgresql_where=IS_PENDING,
 )
 Index("recordings_out", recordings.c.lane, recordings.c.state, sqlite_where=IS_OUT, postgresql_where=IS_OUT)
-Index("recordings_to_sweep", recordings.c.due_at, sqlite_where=IS_SWEPT, postgresql_where=IS_SWEPT)
+Index("recordings_to_sweep", recordings.c.state, recordings.c.due_at, sqlite_where=IS_SWEPT, postgresql_where=IS_SWEPT)
 
 submissions: Final = Table(
     "submissions",
@@ -117,7 +118,19 @@ submissions: Final = Table(
     Column("http_status", Integer),
     Column("correlation_id", String(128)),
     Column("transcription_id", String(128), unique=True),
+    Column("request_digest", LargeBinary(32), comment="SHA-256 of the body that was sent, to repeat it byte for byte"),
+    Column("sends", Integer, nullable=False, server_default="1", comment="POSTs that may have left: 2 when repeated"),
+    Column("failed_at", Double, comment="when the API said that what it accepted here has failed"),
     UniqueConstraint("recording_id", "number"),
+)
+
+double_acceptances: Final = Table(
+    "double_acceptances",
+    metadata,
+    Column("transcription_id", String(128), primary_key=True, comment="paid for beside the recording's own"),
+    Column("recording_id", _Id, ForeignKey("recordings.id"), nullable=False, index=True),
+    Column("submission_id", _Id, ForeignKey("submissions.id"), nullable=False),
+    Column("at", Double, nullable=False),
 )
 
 transitions: Final = Table(

@@ -8,9 +8,17 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from workers.errors import CredentialsRejected, Halted, TokenRejected
+from workers.errors import (
+    ApiUnavailable,
+    ApiUnreachable,
+    CredentialsRejected,
+    Halted,
+    MediaNotFound,
+    RateLimited,
+    TokenRejected,
+)
 from workers.genesys.tokens import AccessToken
-from workers.ledger import controls
+from workers.ledger import controls, recordings
 from workers.limits.guard import permitted
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Lane, Recording
@@ -20,6 +28,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 PROBE_EVERY_SECONDS: Final = 60.0
+#: The look-up before the first submission after an outage waits this long for its permit.
+LOOK_FIRST_SECONDS: Final = 5.0
 
 
 def call(
@@ -32,27 +42,26 @@ def call(
 ) -> T:
     """Makes one call with a fresh token and a permit; a 401 refreshes the token and repeats it once, with a new permit.
 
-    Raises what `send` raises. A 429 closes the gate of the call class for the whole fleet, a run of outages too, and a
-    refusal of the client itself (401 twice, 403) halts it in the ledger.
+    Raises what `send` raises. A 429 closes the gate of the call class for the whole fleet, calls that fail do too, and
+    a refusal of the client itself (401 twice, 403) halts it in the ledger: Halted is raised at once then.
     """
+    _refuse_while_halted(resources, call_class, recording_id)
     try:
-        try:
-            return _once(resources, call_class, send, lane)
-        except TokenRejected:
-            log.info("token_rejected", call_class=str(call_class))
-        try:
-            return _once(resources, call_class, send, lane)
-        except TokenRejected as error:
-            raise CredentialsRejected(
-                "The API refused a fresh access token twice (401): check that the OAuth client of GENESYS_CLIENT_ID "
-                "is active and that GENESYS_BASE_URL is its region.",
-                error.status,
-                error.code,
-                error.correlation_id,
-            ) from None
-    except Halted as error:
-        _halt(resources, call_class, error, recording_id)
-        raise
+        return _once(resources, call_class, send, lane, recording_id)
+    except TokenRejected:
+        log.info("token_rejected", call_class=str(call_class))
+    try:
+        return _once(resources, call_class, send, lane, recording_id)
+    except TokenRejected as error:
+        refused = CredentialsRejected(
+            "The API refused a fresh access token twice (401): check that the OAuth client of GENESYS_CLIENT_ID "
+            "is active and that GENESYS_BASE_URL is its region.",
+            error.status,
+            error.code,
+            error.correlation_id,
+        )
+    _halt(resources, call_class, refused, recording_id)
+    raise refused
 
 
 class Leave(Enum):
@@ -72,10 +81,10 @@ def leave(tx: Connection, resources: Resources, recording: Recording) -> Leave:
 
 
 def lift_halt(resources: Resources, call_class: CallClass) -> None:
-    """Ends a halt that a call of this class brought about, after one of them went through."""
+    """Ends a halt that a call of this class or the lack of a token brought about, after one of them went through."""
     with resources.ledger.read() as tx:
         standing = controls.halt(tx, resources.client_key)
-    if standing is None or standing.call_class != call_class:
+    if standing is None or standing.call_class not in (call_class, CallClass.TOKEN):
         return
     with resources.ledger.write() as tx:
         controls.lift_halt(tx, resources.client_key)
@@ -91,19 +100,81 @@ def closed_for(resources: Resources) -> float:
     return max(resources.limiter.snapshot(call_class).gate_seconds for call_class in classes)
 
 
-def _once(resources: Resources, call_class: CallClass, send: Callable[[AccessToken, Permit], T], lane: Lane) -> T:
-    token = resources.tokens.get()
-    with permitted(resources.limiter, call_class, lane=lane) as permit:
-        try:
+def _refuse_while_halted(resources: Resources, call_class: CallClass, recording_id: int | None) -> None:
+    """Raises Halted unless this recording is the probe.
+
+    Look-ups of what has been paid for go on. Without a token they can't; then they ask for one when there is nothing
+    to submit that could.
+    """
+    with resources.ledger.read() as tx:
+        standing = controls.halt(tx, resources.client_key)
+    if standing is None or standing.probe_recording_id == recording_id:
+        return
+    tokens = standing.call_class != CallClass.TOKEN or controls.probe_due(standing)
+    if call_class != CallClass.STATUS or not tokens:
+        raise Halted(standing.detail)
+
+
+def _once(
+    resources: Resources,
+    call_class: CallClass,
+    send: Callable[[AccessToken, Permit], T],
+    lane: Lane,
+    recording_id: int | None,
+) -> T:
+    token = _token(resources, recording_id)
+    try:
+        with permitted(resources.limiter, call_class, lane=lane) as permit:
+            if permit.after_outage and call_class == CallClass.SUBMIT and recording_id is not None:
+                _look_first(resources, token, lane, recording_id)
             return send(token, permit)
-        except TokenRejected:
-            resources.tokens.reject(token)
-            raise
+    except TokenRejected:
+        resources.tokens.reject(token)
+        raise
+    except Halted as error:
+        _halt(resources, call_class, error, recording_id)
+        raise
+
+
+def _token(resources: Resources, recording_id: int | None) -> AccessToken:
+    try:
+        return resources.tokens.get()
+    except Halted as error:
+        _halt(resources, CallClass.TOKEN, error, recording_id)
+        raise
+
+
+def _look_first(resources: Resources, token: AccessToken, lane: Lane, recording_id: int) -> None:
+    """Makes a safe call before the first submission after an outage: an API that is still down costs no recording then.
+
+    Raises ApiUnreachable when it fails and RateLimited when it can't be made now; nothing is submitted then.
+    """
+    with resources.ledger.read() as tx:
+        recording = recordings.get(tx, recording_id)
+    if recording is None:
+        return
+    try:
+        with permitted(resources.limiter, CallClass.MEDIA, lane=lane, max_wait_seconds=LOOK_FIRST_SECONDS):
+            resources.client.get_media(token, recording.media_id)
+    except MediaNotFound:
+        return  # it answers; what it thinks of the recording is for the submission to say
+    except ApiUnavailable as error:
+        detail = f"Nothing was submitted, because the API still fails: {error}"
+        raise ApiUnreachable(detail, error.status, error.code, error.correlation_id) from None
+    except RateLimited as error:
+        resources.limiter.close_gate(CallClass.SUBMIT, error.retry_after_seconds or 1.0, "failing")
+        raise RateLimited(f"Nothing was submitted: {error}", error.retry_after_seconds) from None
 
 
 def _halt(resources: Resources, call_class: CallClass, error: Halted, recording_id: int | None) -> None:
+    """Halts the API client; what the calls find that were under way already changes nothing.
+
+    A refused status look-up halts nobody: the server may grant none, and the next submission finds out the rest.
+    """
+    if call_class == CallClass.STATUS:
+        return
     now = time.time()
-    standing = controls.Halt(
+    new = controls.Halt(
         reason=type(error).__name__,
         detail=str(error),
         call_class=str(call_class),
@@ -111,5 +182,8 @@ def _halt(resources: Resources, call_class: CallClass, error: Halted, recording_
         next_probe_at=now + PROBE_EVERY_SECONDS,
     )
     with resources.ledger.write() as tx:
-        controls.set_halt(tx, resources.client_key, standing)
-    log.error("submitting_halted", reason=standing.reason, detail=standing.detail, recording_id=recording_id)
+        standing = controls.halt(tx, resources.client_key)
+        if standing and standing.probe_recording_id != recording_id and not controls.probe_due(standing):
+            return
+        controls.set_halt(tx, resources.client_key, new)
+    log.error("submitting_halted", reason=new.reason, detail=new.detail, recording_id=recording_id)

@@ -1,6 +1,10 @@
 """Moments, as Unix seconds."""
 
 import time
+from typing import Final
+
+#: The moment of something that is to be done at once.
+NOW: Final = 0.0
 
 
 def after(seconds: float) -> float:

@@ -10,8 +10,11 @@ from sqlalchemy import Connection
 from workers.genesys.events import Event, parse_event
 from workers.ledger import events, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
+from workers.ledger.submissions import Submission
 from workers.model import Reason, Recording, State
-from workers.pipeline.clock import after
+from workers.pipeline import acceptance
+from workers.pipeline.acceptance import Acceptance
+from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
 from workers.resources import Resources
 
@@ -19,8 +22,6 @@ log = structlog.get_logger(__name__)
 
 #: A completed recording whose index message got lost is looked at by the sweep after this long.
 UNINDEXED_SECONDS: Final = 60.0
-#: The moment of something that is to be done at once.
-NOW: Final = 0.0
 
 
 class Verdict(StrEnum):
@@ -66,8 +67,8 @@ def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Rec
         return Receipt(Verdict.MISMATCHED, recording.id, recording.media_id)
     if recording.state == State.FORGOTTEN:
         return Receipt(Verdict.IGNORED)
-    owner = submissions.by_transcription_id(tx, event.transcription_id)
-    if owner is not None and owner.recording_id != recording.id:
+    owner = submissions.owner(tx, event.transcription_id)
+    if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
         detail = "its transcription id belongs to another recording"
         new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, detail))
         return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
@@ -93,10 +94,9 @@ def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Record
             return None
         waiting = [(stored, parse_event(stored.payload)) for stored in events.waiting(tx, recording_id)]
         for stored, event in sorted(waiting, key=lambda pair: pair[1].transcript is None):
-            state = _apply(tx, recording, stored, event, by=by)
-            events.mark(tx, stored.id, state)
-            recording = recordings.get(tx, recording_id)
-            assert recording is not None  # noqa: S101 rows are never deleted
+            state, why = _apply(tx, resources, recording, stored, event, by=by)
+            events.mark(tx, stored.id, state, why)
+            recording = _fresh(tx, recording)
             if state == events.APPLIED and recording.state == State.FAILED:
                 ended.append(recording)
     for one in ended:
@@ -105,42 +105,72 @@ def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Record
     return recording
 
 
-def _apply(tx: Connection, recording: Recording, stored: events.StoredEvent, event: Event, *, by: str) -> str:
-    """Applies one event to a locked recording; gives the event's new state."""
+def _apply(
+    tx: Connection, resources: Resources, recording: Recording, stored: events.StoredEvent, event: Event, *, by: str
+) -> tuple[str, str | None]:
+    """Applies one event to a locked recording; gives the event's new state and why."""
     if recording.state not in BEFORE_COMPLETED | {State.TRANSCRIBING}:
-        return events.IGNORED
-    if event.status == "failed" and recording.state == State.FAILED:
-        return events.IGNORED
-    submission = submissions.by_callback_ref(tx, stored.callback_ref)
-    if submission is not None:
-        submissions.settle(tx, submission.id, submissions.ACCEPTED, transcription_id=event.transcription_id)
-    current = recording.transcription_id in (None, event.transcription_id)
-    if event.status != "completed" and not current:
-        return events.IGNORED  # a failed or unfinished one of an earlier submission decides nothing
-    if recording.state in BEFORE_COMPLETED:
-        recording = _proved(tx, recording, event, by=by)
+        return events.IGNORED, f"the recording was {recording.state} already"
+    owner = submissions.owner(tx, event.transcription_id)
+    if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
+        return events.REFUSED, "its transcription id belongs to another recording"
     if event.status == "failed":
-        detail = event.message or "The API says that the transcription failed."
-        recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.TRANSCRIPTION_FAILED, detail=detail)
-    elif event.transcript is not None:
-        events.keep_transcript(tx, recording.id, event.transcript, stored.packed)
-        reason = None if event.transcript.segments else Reason.EMPTY
-        recordings.move(
-            tx,
-            recording,
-            State.COMPLETED,
-            by=by,
-            reason=reason,
-            due_at=after(UNINDEXED_SECONDS),
-            transcription_id=event.transcription_id,
-        )
-    else:
+        return _failed(tx, resources, recording, stored, event, by=by)
+    fact = Acceptance(stored.callback_ref, event.transcription_id)
+    acceptance.record(tx, resources, fact, by=by, reason=Reason.WEBHOOK)
+    recording = _fresh(tx, recording)
+    if event.transcript is None and recording.transcription_id != event.transcription_id:
+        return events.IGNORED, "it is not the recording's present transcription, and has no result"
+    if recording.state != State.TRANSCRIBING:
+        recording = _proved(tx, recording, event, by=by)
+    if event.transcript is None:
         recordings.amend(tx, recording, due_at=NOW)
-    return events.APPLIED
+        return events.APPLIED, "it has no result, so that is looked up"
+    events.keep_transcript(tx, recording.id, event.transcript, stored.packed)
+    recordings.move(
+        tx,
+        recording,
+        State.COMPLETED,
+        by=by,
+        reason=None if event.transcript.segments else Reason.EMPTY,
+        due_at=after(UNINDEXED_SECONDS),
+        transcription_id=event.transcription_id,
+    )
+    return events.APPLIED, None
+
+
+def _failed(
+    tx: Connection, resources: Resources, recording: Recording, stored: events.StoredEvent, event: Event, *, by: str
+) -> tuple[str, str | None]:
+    """Fails the recording if the transcription that failed is its present one; records the fact in any case."""
+    submission = submissions.by_callback_ref(tx, stored.callback_ref)
+    assert submission is not None  # noqa: S101 the event was matched by it
+    if _is_current(tx, recording, submission, event):
+        acceptance.record(
+            tx, resources, Acceptance(stored.callback_ref, event.transcription_id), by=by, reason=Reason.WEBHOOK
+        )
+        present = _fresh(tx, recording)
+        if present.state != State.TRANSCRIBING:
+            present = _proved(tx, present, event, by=by)
+        detail = event.message or "The API says that the transcription failed."
+        recordings.move(tx, present, State.FAILED, by=by, reason=Reason.TRANSCRIPTION_FAILED, detail=detail)
+        verdict: tuple[str, str | None] = (events.APPLIED, None)
+    else:
+        submissions.settle(tx, submission.id, submissions.ACCEPTED, transcription_id=event.transcription_id)
+        verdict = (events.IGNORED, "another transcription of the recording is the present one")
+    submissions.note_failed(tx, submissions.get(tx, submission.id), event.transcription_id)
+    return verdict
+
+
+def _is_current(tx: Connection, recording: Recording, submission: Submission, event: Event) -> bool:
+    if recording.transcription_id is not None:
+        return recording.transcription_id == event.transcription_id and recording.state != State.FAILED
+    latest = submissions.latest(tx, recording.id)
+    return latest is not None and latest.id == submission.id and submission.failed_at is None
 
 
 def _proved(tx: Connection, recording: Recording, event: Event, *, by: str) -> Recording:
-    """An event with a valid token proves acceptance: nobody may submit the recording any more."""
+    """From wherever the recording stands to `transcribing`: its event proves that it was accepted."""
     moved = recordings.move(
         tx,
         recording,
@@ -154,6 +184,12 @@ def _proved(tx: Connection, recording: Recording, event: Event, *, by: str) -> R
     )
     assert moved is not None  # noqa: S101 the row is locked
     return moved
+
+
+def _fresh(tx: Connection, recording: Recording) -> Recording:
+    found = recordings.get(tx, recording.id)
+    assert found is not None  # noqa: S101 rows are never deleted
+    return found
 
 
 def _arrival(

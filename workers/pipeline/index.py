@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 def index(resources: Resources, recording_id: int, *, by: str) -> None:
     """Applies waiting events; a completed recording's document is written and the recording is `indexed`.
 
-    Safe to repeat, also late: the document is written with its version. Raises SearchUnavailable when the index can't
-    be written: the recording stays `completed`, and the sweep goes on when it can.
+    Safe to repeat, also late: the document is written with its version. When the index can't be written the recording
+    stays `completed`, and the sweep goes on when it can.
     """
     recording = apply_waiting(resources, recording_id, by=by)
     if recording is None:
@@ -42,10 +42,12 @@ def _write(resources: Resources, recording: Recording, *, by: str) -> None:
     document = document_from(recording, transcript, indexed_at=time.time(), version=1)
     try:
         resources.index.upsert([document])
-    except SearchUnavailable:
+    except SearchUnavailable as error:
+        # Not retried by Celery: thousands of messages would wait in the workers for a search engine that is down.
         with resources.ledger.write() as tx:
-            recordings.amend(tx, recording, due_at=after(UNINDEXED_SECONDS))
-        raise
+            recordings.amend(tx, recording, due_at=after(UNINDEXED_SECONDS), detail=str(error))
+        log.warning("document_not_written", recording_id=recording.id, detail=str(error))
+        return
     with resources.ledger.write() as tx:
         moved = recordings.move(tx, recording, State.INDEXED, by=by, reason=recording.reason)
     if moved:

@@ -2,8 +2,10 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -18,20 +20,23 @@ from workers.errors import (
     RetryableApiError,
 )
 from workers.genesys.client import Accepted
+from workers.genesys.schemas import request_digest
 from workers.genesys.tokens import AccessToken
-from workers.ledger import backfills, recordings, submissions
-from workers.ledger.states import BEFORE_COMPLETED
+from workers.ledger import backfills, events, recordings, submissions
 from workers.limits.guard import NotCalled
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Reason, Recording, State
-from workers.pipeline import api
+from workers.pipeline import acceptance, api, unknown
+from workers.pipeline.acceptance import Acceptance
 from workers.pipeline.callbacks import callback_uri
 from workers.pipeline.clock import after
 from workers.pipeline.finish import audit
 from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, postpone
+from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 #: Nothing is sent when the intent is older than this by then: its lease could run out while the call is on its way.
 INTENT_IS_FRESH_SECONDS: Final = 10.0
@@ -47,6 +52,7 @@ def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> b
     A message whose epoch is not the recording's does nothing. Raises Retryable with its delay when the API surely did
     not accept; an unknown outcome is recorded, never repeated. Safe to repeat.
     """
+    acceptance.take_spooled(resources, by=by)
     with resources.ledger.read() as tx:
         recording = recordings.get(tx, recording_id)
     if recording is None or recording.epoch != epoch or recording.state != State.VALIDATED:
@@ -80,49 +86,45 @@ class _Attempt:
 
     def __call__(self, token: AccessToken, _permit: Permit) -> Accepted:
         intended = time.monotonic()
-        submission_id, callback_ref = self._intend()
+        sent = self._intend()
         try:
-            accepted = self._post(token, callback_ref, intended)
+            accepted = self._post(token, sent, intended)
         except (RetryableApiError, Halted) as error:
-            self._not_accepted(submission_id, error)
+            self._not_accepted(sent, error)
             raise
         except RequestRefused as error:
-            self._refused(submission_id, error)
+            self._refused(sent, error)
             raise
         except OutcomeUnknown as error:
-            self._unknown(submission_id, error)
+            self._unknown(sent, error)
             raise
-        self._record(submission_id, accepted, lease_ends=intended + self._resources.settings.submit_lease_seconds)
+        fact = Acceptance(sent.callback_ref, accepted.transcription_id, accepted.status, accepted.correlation_id)
+        lease_left = intended + self._resources.settings.submit_lease_seconds - time.monotonic()
+        acceptance.keep_trying(self._resources, fact, by=self._by, seconds=lease_left)
+        ids = {"recording_id": self.recording.id, "transcription_id": accepted.transcription_id}
+        log.info("recording_submitted", **ids)
         return accepted
 
-    def _post(self, token: AccessToken, callback_ref: str, intended: float) -> Accepted:
-        settings = self._resources.settings
-        base_url = settings.callback_base_url
+    def _post(self, token: AccessToken, sent: "_Sent", intended: float) -> Accepted:
         return self._resources.client.submit(
             token,
             self.recording.request,
-            callback_uri=callback_uri(base_url, callback_ref, settings.signing_secrets) if base_url else None,
-            idempotency_key=callback_ref,
+            callback_uri=sent.callback_uri,
+            idempotency_key=sent.callback_ref,
             send_before=intended + INTENT_IS_FRESH_SECONDS,
         )
 
-    def _record(self, submission_id: int, accepted: Accepted, *, lease_ends: float) -> None:
-        """Writes down what is paid for, trying for as long as the lease lasts when the ledger can't be written."""
-        while True:
-            try:
-                return record_acceptance(self._resources, submission_id, accepted, by=self._by)
-            except LedgerUnavailable:
-                if time.monotonic() > lease_ends:
-                    ids = {"submission_id": submission_id, "transcription_id": accepted.transcription_id}
-                    log.critical("acceptance_not_recorded", recording_id=self.recording.id, **ids)
-                    raise
-                self._resources.stopping.wait(1)
-
-    def _intend(self) -> tuple[int, str]:
-        resources, callback_ref = self._resources, uuid.uuid4().hex
+    def _intend(self) -> "_Sent":
+        """Writes down what is about to be sent; raises _NotOurs when that is not for us to do, or not now."""
+        resources, epoch = self._resources, self.recording.epoch + 1
         with resources.ledger.write() as tx:
             leave = api.leave(tx, resources, self.recording)
-            if leave == api.Leave.HALTED or not backfills.is_running(tx, self.recording.backfill_id):
+            if (
+                leave == api.Leave.HALTED
+                or not backfills.is_running(tx, self.recording.backfill_id)
+                or way_back(tx, resources) == WayBack.NONE
+                or events.is_waiting(tx, self.recording.id)
+            ):
                 raise _NotOurs
             self.probes = leave == api.Leave.PROBE
             moved = recordings.move(
@@ -136,13 +138,35 @@ class _Attempt:
             )
             if moved is None:
                 raise _NotOurs
-            submission_id = submissions.open_next(tx, moved.id, callback_ref=callback_ref, epoch=moved.epoch)
+            sent = self._open(tx, epoch)
+        if sent is None:
+            raise _NotOurs
         self.recording = moved
-        return submission_id, callback_ref
+        return sent
 
-    def _not_accepted(self, submission_id: int, error: ApiError) -> None:
-        with self._resources.ledger.write() as tx:
-            _settle(tx, submission_id, submissions.NOT_SENT, error)
+    def _open(self, tx: Connection, epoch: int) -> "_Sent | None":
+        """A new submission, or the one to be repeated; None when that can't be done any more."""
+        settings, recording = self._resources.settings, self.recording
+        if recording.repeats is None:
+            ref = uuid.uuid4().hex
+            base_url = settings.callback_base_url
+            uri = callback_uri(base_url, ref, settings.signing_secrets) if base_url else None
+            digest = request_digest(recording.request, uri)
+            return _Sent(
+                submissions.open_next(tx, recording.id, callback_ref=ref, epoch=epoch, request_digest=digest), ref, uri
+            )
+        submission = submissions.get(tx, recording.repeats)
+        try:
+            uri = unknown.same_callback_uri(settings, recording.request, submission)
+        except unknown.NotRepeatable as problem:
+            unknown.not_repeated(tx, recording, str(problem), by=self._by)
+            return None
+        submissions.reopen(tx, submission, epoch=epoch)
+        return _Sent(submission.id, submission.callback_ref, uri)
+
+    def _not_accepted(self, sent: "_Sent", error: ApiError) -> None:
+        def write(tx: Connection) -> None:
+            settled = _settle(tx, sent, submissions.NOT_SENT, error)
             moved = recordings.move(
                 tx,
                 self.recording,
@@ -153,69 +177,60 @@ class _Attempt:
                 due_at=after(OUT_SECONDS),
                 attempts=self.recording.attempts,
             )
-        self.recording = moved or self.recording
+            if moved is None:
+                unknown.free(tx, settled, str(error), by=self._by)
+            self.recording = moved or self.recording
 
-    def _refused(self, submission_id: int, error: ApiError) -> None:
-        with self._resources.ledger.write() as tx:
-            _settle(tx, submission_id, submissions.REFUSED, error)
-            moved = recordings.move(
-                tx, self.recording, State.FAILED, by=self._by, reason=Reason.REQUEST_REFUSED, detail=str(error)
-            )
-        if moved:
-            audit(moved)
+        self._write(write)
 
-    def _unknown(self, submission_id: int, error: ApiError) -> None:
-        with self._resources.ledger.write() as tx:
-            _settle(tx, submission_id, submissions.UNKNOWN, error)
-            recordings.move(
-                tx,
-                self.recording,
-                State.UNKNOWN,
-                by=self._by,
-                reason=Reason.OUTCOME_UNKNOWN,
-                detail=str(error),
-                due_at=after(self._resources.settings.unknown_after_seconds),
-                new_epoch=True,
-            )
+    def _refused(self, sent: "_Sent", error: ApiError) -> None:
+        def write(tx: Connection) -> Recording | None:
+            settled = _settle(tx, sent, submissions.REFUSED, error)
+            if settled.outcome == submissions.UNKNOWN:
+                detail = f"Its repetition was refused, the first sending may have been accepted: {error}"
+                unknown.mark(tx, self.recording, Reason.REPEAT_REFUSED, detail, by=self._by)
+                return None
+            reason = Reason.REQUEST_REFUSED
+            moved = recordings.move(tx, self.recording, State.FAILED, by=self._by, reason=reason, detail=str(error))
+            if moved is None:
+                unknown.free(tx, settled, str(error), by=self._by)
+            return moved
+
+        failed = self._write(write)
+        if failed:
+            audit(failed)
+
+    def _unknown(self, sent: "_Sent", error: ApiError) -> None:
+        due_at = after(self._resources.settings.unknown_after_seconds)
+
+        def write(tx: Connection) -> None:
+            _settle(tx, sent, submissions.UNKNOWN, error)
+            unknown.mark(tx, self.recording, Reason.OUTCOME_UNKNOWN, str(error), by=self._by, due_at=due_at)
+
+        self._write(write)
         log.warning("submission_outcome_unknown", recording_id=self.recording.id, http_status=error.status)
 
-
-def record_acceptance(resources: Resources, submission_id: int, accepted: Accepted, *, by: str) -> None:
-    """Records the fact that a POST was accepted, whatever has become of the recording meanwhile."""
-    with resources.ledger.write() as tx:
-        settled = submissions.settle(
-            tx,
-            submission_id,
-            submissions.ACCEPTED,
-            http_status=accepted.status,
-            correlation_id=accepted.correlation_id,
-            transcription_id=accepted.transcription_id,
-        )
-        adopt(tx, resources, settled.recording_id, accepted.transcription_id, by=by)
-    log.info("recording_submitted", recording_id=settled.recording_id, transcription_id=accepted.transcription_id)
+    def _write(self, write: Callable[[Connection], T]) -> T:
+        """Writes what an answer says, trying for as long as the lease lasts: after it the outcome would be unknown."""
+        while True:
+            try:
+                with self._resources.ledger.write() as tx:
+                    return write(tx)
+            except LedgerUnavailable:
+                if time.time() > (self.recording.due_at or 0) or self._resources.stopping.wait(1):
+                    raise
 
 
-def adopt(tx: Connection, resources: Resources, recording_id: int, transcription_id: str, *, by: str) -> None:
-    """Makes a proved acceptance the recording's current one: from every state before `completed` it is transcribing."""
-    recording = recordings.lock(tx, recording_id)
-    if recording is None or recording.transcription_id == transcription_id:
-        return
-    if recording.state in BEFORE_COMPLETED and recording.transcription_id is None:
-        recordings.move(
-            tx,
-            recording,
-            State.TRANSCRIBING,
-            by=by,
-            due_at=after(resources.settings.effective_poll_after_seconds),
-            new_epoch=recording.state != State.SUBMITTING,
-            transcription_id=transcription_id,
-            polls=0,
-        )
-        return
-    detail = f"The API accepted it again as {transcription_id}, beside {recording.transcription_id}."
-    recordings.note(tx, recording, by=by, reason=Reason.ACCEPTED_TWICE, detail=detail)
-    log.error("recording_accepted_twice", recording_id=recording_id, transcription_id=transcription_id)
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A submission under way; `callback_uri` is a secret, None when the API can't reach us."""
+
+    submission_id: int
+    callback_ref: str
+    callback_uri: str | None = field(repr=False)
 
 
-def _settle(tx: Connection, submission_id: int, outcome: str, error: ApiError) -> None:
-    submissions.settle(tx, submission_id, outcome, http_status=error.status, correlation_id=error.correlation_id)
+def _settle(tx: Connection, sent: _Sent, outcome: str, error: ApiError) -> submissions.Submission:
+    return submissions.settle(
+        tx, sent.submission_id, outcome, http_status=error.status, correlation_id=error.correlation_id
+    )

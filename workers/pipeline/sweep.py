@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -9,8 +10,10 @@ from sqlalchemy import Connection
 
 from config import queues
 from workers import dispatch
-from workers.ledger import controls, events, leases, recordings, submissions
-from workers.model import Lane, Reason, Recording, State
+from workers.ledger import controls, events, leases, recordings
+from workers.ledger.states import SWEPT
+from workers.model import Lane, Recording, State
+from workers.pipeline import acceptance, unknown
 from workers.pipeline.api import closed_for
 from workers.pipeline.clock import after
 from workers.pipeline.events import UNINDEXED_SECONDS
@@ -24,6 +27,8 @@ LEASE_SECONDS: Final = 60.0
 BATCH: Final = 200
 #: The receiver sends the index task itself; an event this old has lost its message.
 EVENT_IS_LATE_SECONDS: Final = 5.0
+#: Recordings decided about in one transaction.
+TOGETHER: Final = 50
 LONGEST_BACK_OFF_SECONDS: Final = 600.0
 #: A look-up that was asked for is not asked for again before this long.
 POLL_ASKED_SECONDS: Final = 120.0
@@ -36,29 +41,25 @@ def sweep(resources: Resources, *, by: str) -> int:
 
     One process of the fleet at a time. Raises PartUnreachable without a broker: the rows come due again.
     """
+    acceptance.take_spooled(resources, by=by)  # before a lease that is over says that nobody knows
     with resources.ledger.write() as tx:
         if not leases.take(tx, "sweep", HOLDER, LEASE_SECONDS):
             return 0
         late = events.recordings_with_waiting(tx, BATCH, time.time() - EVENT_IS_LATE_SECONDS)
-    for recording_id, media_id in late:
+    for recording_id, media_id in late[: _room(queues.INDEX)] if late else ():
         dispatch.send_index(recording_id, media_id)
     with resources.ledger.read() as tx:
-        due = recordings.due(tx, time.time(), BATCH)
-    by_state: dict[State, list[Recording]] = {}
-    for recording in due:
-        by_state.setdefault(recording.state, []).append(recording)
+        due = {state: recordings.due(tx, state, time.time(), BATCH) for state in SWEPT}
     # Validated ones first: workers take submits before look-ups, so their messages seldom wait in a queue for long.
-    _resend(resources, by_state.get(State.VALIDATED, []) + by_state.get(State.QUEUED, []), by=by)
-    with resources.ledger.write() as tx:
-        for recording in by_state.get(State.SUBMITTING, []):
-            _lease_over(tx, resources, recording, by=by)
-        for recording in by_state.get(State.UNKNOWN, []):
-            _park(tx, recording, by=by)
-    _ask(resources, by_state.get(State.TRANSCRIBING, []), dispatch.send_poll, POLL_ASKED_SECONDS)
-    _ask(resources, by_state.get(State.COMPLETED, []), dispatch.send_index, UNINDEXED_SECONDS)
-    if due or late:
-        log.info("swept", **{str(state): len(rows) for state, rows in by_state.items()}, late_events=len(late))
-    return len(due) + len(late)
+    _resend(resources, due[State.VALIDATED] + due[State.QUEUED], by=by)
+    _each(resources, due[State.SUBMITTING], partial(unknown.lease_over, by=by))
+    _each(resources, due[State.UNKNOWN], partial(unknown.decide, by=by))
+    _ask(resources, due[State.TRANSCRIBING], queues.POLL, dispatch.send_poll, POLL_ASKED_SECONDS)
+    _ask(resources, due[State.COMPLETED], queues.INDEX, dispatch.send_index, UNINDEXED_SECONDS)
+    figures = {str(state): len(rows) for state, rows in due.items() if rows}
+    if figures or late:
+        log.info("swept", **figures, late_events=len(late))
+    return sum(figures.values()) + len(late)
 
 
 def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
@@ -86,35 +87,26 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
         dispatch.send_steps(again)
 
 
-def _lease_over(tx: Connection, resources: Resources, recording: Recording, *, by: str) -> None:
-    """The worker that was to submit has not said what became of it: it may have been accepted."""
-    detail = "The worker did not say what became of the submission."
-    moved = recordings.move(
-        tx,
-        recording,
-        State.UNKNOWN,
-        by=by,
-        reason=Reason.LEASE_EXPIRED,
-        detail=detail,
-        due_at=after(resources.settings.unknown_after_seconds),
-        new_epoch=True,
-    )
-    if moved:
-        for submission in submissions.of_recording(tx, recording.id):
-            if submission.outcome == submissions.OPEN:
-                submissions.settle(tx, submission.id, submissions.UNKNOWN)
+def _each(resources: Resources, due: list[Recording], act: Callable[[Connection, Resources, Recording], None]) -> None:
+    """Decides about each recording, some dozens a transaction: others want to write too."""
+    for start in range(0, len(due), TOGETHER):
+        with resources.ledger.write() as tx:
+            for recording in due[start : start + TOGETHER]:
+                act(tx, resources, recording)
 
 
-def _park(tx: Connection, recording: Recording, *, by: str) -> None:
-    if not any(event for event in events.waiting(tx, recording.id)):
-        detail = "No callback proved the submission within the time set; a person decides."
-        recordings.move(
-            tx, recording, State.PARKED, by=by, reason=Reason.OUTCOME_UNKNOWN, detail=detail, new_epoch=True
-        )
-
-
-def _ask(resources: Resources, due: list[Recording], send: Callable[[int, str], None], again_after: float) -> None:
+def _ask(
+    resources: Resources, due: list[Recording], queue: str, send: Callable[[int, str], None], again_after: float
+) -> None:
+    """Sends a message for each as long as the queue has room; those left over stay due."""
+    if not due or not (room := _room(queue)):
+        return
     with resources.ledger.write() as tx:
-        asked = [recording for recording in due if recordings.amend(tx, recording, due_at=after(again_after))]
+        asked = [one for one in due[:room] if recordings.amend(tx, one, due_at=after(again_after))]
     for recording in asked:
         send(recording.id, recording.media_id)
+
+
+def _room(queue: str) -> int:
+    """How many more messages the queue should hold: what is asked for faster than it is done would pile up."""
+    return max(0, BATCH - dispatch.waiting_messages([queue]))
