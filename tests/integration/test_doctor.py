@@ -18,7 +18,7 @@ from tests.support.sandbox import HOUSE, Sandbox
 from tests.support.scripted_server import ScriptedServer, reply
 from tests.support.valkey import Valkey
 from workers.cli.doctor import exit_code
-from workers.ledger.controls import Halt, set_halt
+from workers.ledger.controls import Halt, set_halt, set_status_route
 from workers.ledger.engine import Ledger
 from workers.pipeline.checkup import checkup
 from workers.pipeline.finding import Finding, ok, warning, wrong
@@ -49,6 +49,7 @@ PARTS = [
     "api",
     "token",
     "halt",
+    "results",
     "limits",
     "receiver",
     "workers",
@@ -234,6 +235,27 @@ def test_a_standing_halt_is_wrong_with_its_reason(
     assert found.is_wrong
     assert "ScopeMissing" in found.found
     assert "The scope is missing." in found.found
+
+
+def test_without_webhooks_and_status_route_it_says_that_nothing_can_come_back(
+    here: Callable[..., dict[str, Finding]], empty_ledger: Path, tmp_path: Path
+) -> None:
+    url, base_url = f"sqlite:///{shutil.copy(empty_ledger, tmp_path)}", "https://api.invalid"
+    ledger = Ledger(url)
+    with ledger.write() as tx:
+        client_key = GenesysSettings(base_url=base_url, client_id="me").client_key
+        set_status_route(tx, client_key, works=False, why="HTTP 405")
+    ledger.close()
+
+    found = here(
+        RETROSCRIBE_DATABASE_URL=url,
+        GENESYS_BASE_URL=base_url,
+        GENESYS_CLIENT_ID="me",
+        GENESYS_CLIENT_SECRET="hunter2",
+    )["results"]
+
+    assert found.is_wrong
+    assert "RETROSCRIBE_PUBLIC_URL" in (found.fix or "")
 
 
 def test_no_public_address_is_a_warning_that_says_polling_only(here: Callable[..., dict[str, Finding]]) -> None:

@@ -162,6 +162,12 @@ def of_recording(tx: Connection, recording_id: int) -> list[Submission]:
     return [_from_row(row) for row in rows]
 
 
+def newest_accepted(tx: Connection) -> str | None:
+    """The transcription id that was given to us last, None before the first."""
+    accepted = select(submissions.c.transcription_id).where(submissions.c.transcription_id.is_not(None))
+    return tx.execute(accepted.order_by(submissions.c.id.desc()).limit(1)).scalar()
+
+
 def doubles_of(tx: Connection, recording_id: int) -> list[str]:
     """The transcription ids that were accepted beside the recording's own one, oldest first."""
     mine = select(double_acceptances.c.transcription_id).where(double_acceptances.c.recording_id == recording_id)

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,6 +16,8 @@ from workers.ledger.engine import sqlite_path
 from workers.model import CallClass
 from workers.pipeline.checkup_settings import check_home, check_settings
 from workers.pipeline.finding import Finding, ok, warning, wrong
+from workers.pipeline.poll import ask_route
+from workers.pipeline.way_back import NO_WAY, WayBack, way_back
 from workers.resources import Resources
 
 #: Makes a GET request and gives the HTTP status, whichever; raises PartUnreachable when there was no answer.
@@ -37,8 +40,8 @@ class _Check:
 def checkup(ask: Ask) -> list[Finding]:
     """What every check found, in order; none of it holds a secret.
 
-    Sends nothing to the API but a request without a path and, when the fleet has no access token, one for a token,
-    under a permit. Never raises: whatever goes wrong is a finding.
+    Sends nothing to the API but a request without a path and, under permits, one for a token when the fleet has none
+    and one status look-up while none was ever answered. Never raises: whatever goes wrong is a finding.
     """
     settings, first = check_settings()
     resources = Resources(settings) if settings else None
@@ -73,6 +76,7 @@ def _checks(settings: Settings | None, ask: Ask) -> Iterator[_Check]:
     yield _Check("api", lambda resources: _api(resources, ask), "Check the network and GENESYS_BASE_URL.")
     yield _Check("token", _token, correct, needs=("redis", "credentials", "api"))
     yield _Check("halt", _halt, "Run `retroscribe migrate`.", needs=("ledger", "credentials"))
+    yield _Check("results", _results, "Run `retroscribe migrate`.", needs=("ledger", "credentials"))
     yield _Check("limits", _limits, "See that Redis lets this user run scripts.", needs=("redis", "credentials"))
     yield _Check("receiver", lambda resources: _receiver(resources, ask), receiver)
     broker = "broker" if other_broker else "redis"
@@ -158,22 +162,29 @@ def _api(resources: Resources, ask: Ask) -> Finding:
 
 
 def _token(resources: Resources) -> Finding:
-    # A closed gate would be waited for up to a minute.
-    impatience = threading.Timer(PERMIT_SECONDS, resources.stopping.set)
-    impatience.start()
     try:
-        resources.tokens.get()
+        with _impatient(resources):
+            resources.tokens.get()
     except RateLimited:
         found = f"there was no leave to fetch an access token within {PERMIT_SECONDS:g} s"
         return warning("token", found, "Wait until the gate for tokens is open, see limits, and look again.")
     except Retryable as error:
         return wrong("token", str(error), "Check the network and GENESYS_TOKEN_URL, then look again.", unreachable=True)
-    finally:
-        impatience.cancel()
     # The client is built when a token is really fetched.
     if "client" not in vars(resources):
         return ok("token", "the fleet's access token still lives; the credentials are tried when it runs out")
     return ok("token", "there is an access token")
+
+
+@contextmanager
+def _impatient(resources: Resources) -> Iterator[None]:
+    """A closed gate would be waited for up to a minute."""
+    impatience = threading.Timer(PERMIT_SECONDS, resources.stopping.set)
+    impatience.start()
+    try:
+        yield
+    finally:
+        impatience.cancel()
 
 
 def _halt(resources: Resources) -> Finding:
@@ -186,6 +197,25 @@ def _halt(resources: Resources) -> Finding:
     )
     found = f"nothing is submitted since {since} ({standing.reason}), next probe {probe}: {standing.detail}"
     return wrong("halt", found, "Mend the OAuth client; the probe each minute then lifts the halt by itself.")
+
+
+def _results(resources: Resources) -> Finding:
+    with suppress(RetroscribeError), _impatient(resources):  # why the API can't be asked, other lines say
+        ask_route(resources)
+    with resources.ledger.read() as tx:
+        route = controls.status_route(tx, resources.client_key)
+        way = way_back(tx, resources)
+    if way == WayBack.NONE:
+        return wrong("results", f"there is no way back ({route.why if route else ''})", NO_WAY)
+    if way == WayBack.UNPROVED:
+        found = "by status look-ups only, none of which was answered yet: one recording goes first and shows it"
+        return warning("results", found, "Set RETROSCRIBE_PUBLIC_URL, so that the API can call the receiver.")
+    if way == WayBack.POLLING:
+        return ok("results", "come by status look-ups")
+    if route is not None and not route.works:
+        found = f"come by webhook only, the API has no status route ({route.why})"
+        return warning("results", found, "Keep the receiver up: nothing makes up for a webhook that is lost.")
+    return ok("results", "come by webhook, and by a status look-up where one is lost")
 
 
 def _limits(resources: Resources) -> Finding:

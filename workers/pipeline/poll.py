@@ -66,6 +66,29 @@ def poll(resources: Resources, recording_id: int, *, by: str) -> None:
         _wait(resources, recording, f"The API says {status.status}.", by=by)
 
 
+def ask_route(resources: Resources) -> None:
+    """Finds out whether the API has a status route, if that is not known and a transcription is there to be looked up.
+
+    Raises what `api.call` raises.
+    """
+    with resources.ledger.read() as tx:
+        route = controls.status_route(tx, resources.client_key)
+        accepted = submissions.newest_accepted(tx)
+    if accepted is None or (route is not None and route.works):
+        return
+    try:
+        api.call(
+            resources,
+            CallClass.STATUS,
+            lambda token, _permit: resources.client.get_transcription(token, accepted),
+        )
+    except StatusUnavailable as error:
+        if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            learn(resources, works=False, why=str(error))
+        return
+    learn(resources, works=True, why="HTTP 200")
+
+
 def _no_status(resources: Resources, recording: Recording, error: StatusUnavailable, *, by: str) -> None:
     """A 405, or a second 404 on an id that we were given, where no look-up ever succeeded: there is no such route."""
     with resources.ledger.read() as tx:
