@@ -5,33 +5,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support.command import run_command
 from tests.support.eventually import eventually
 from tests.support.sandbox import HOUSE, Sandbox
 from tests.support.sandbox_calls import EVENTS, GOOD, MISSING, ODD, SUBMIT, body, client, finished, mint, submit
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(rate=1000, processing_seconds=0.05) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def api(running: Sandbox) -> Iterator[httpx.Client]:
-    with client(running, mint(running).json()["access_token"]) as api:
+def api(shared_sandbox: Sandbox) -> Iterator[httpx.Client]:
+    with client(shared_sandbox, mint(shared_sandbox).json()["access_token"]) as api:
         yield api
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    running.faults()
-    running.reset()
-    return running
 
 
 class TestTokens:
@@ -111,7 +101,14 @@ class TestContract:
         assert stats["accepted"] == {GOOD[1]: 2}
         assert stats["idempotency_keys"] == {"k1": 2}
         assert stats["submits"] == 2
+        assert (stats["accepted_total"], stats["accepted_twice"], stats["idempotency_keys_twice"]) == (2, 1, 1)
         assert stats["first_submit_at"] <= stats["last_submit_at"] <= time.time()
+
+    def test_brief_stats_have_the_totals_and_no_entry_a_recording(self, sandbox: Sandbox, api: httpx.Client) -> None:
+        submit(api, GOOD[1])
+        whole, brief = sandbox.stats(), sandbox.totals()
+        assert brief["accepted_total"] == 1
+        assert whole.keys() - brief.keys() == {"accepted", "idempotency_keys"}
 
     def test_an_unknown_transcription_is_404(self, api: httpx.Client) -> None:
         assert api.get(f"{SUBMIT}/nothing").status_code == 404
@@ -164,19 +161,28 @@ class TestLimits:
 
 
 class TestProcess:
-    def test_it_stops_within_three_seconds_with_a_call_open_and_webhooks_to_retry(self) -> None:
+    def test_it_stops_within_three_seconds_with_calls_open_and_webhooks_to_retry(self) -> None:
         busy = Sandbox(processing_seconds=0)
-        with busy, client(busy, mint(busy).json()["access_token"]) as api:
+        with busy, client(busy, mint(busy).json()["access_token"]) as api, ThreadPoolExecutor() as threads:
             submit(api, GOOD[0], webhooks=[{"uri": "http://127.0.0.1:9/", "events": EVENTS}])
-            busy.faults(slow_seconds=60)
-            with pytest.raises(httpx.ReadTimeout):
-                api.post(SUBMIT, json=body(GOOD[1]), timeout=0.2)
+            calls = []
+            for fault in ({"slow_seconds": 60}, {"submit_then": "hang"}, {"accept_then": "hang"}):
+                busy.faults(**fault)
+                calls.append(threads.submit(api.post, SUBMIT, json=body(GOOD[1]), timeout=60))
+                eventually(lambda: len(busy.totals()["faults_used"]) == len(calls), 5)
             started = time.monotonic()
             assert busy.stop() == 0
-        assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 3
+            assert all(isinstance(call.exception(), httpx.RemoteProtocolError) for call in calls)
 
-    def test_a_port_in_use_is_one_sentence_and_exit_code_2(self, running: Sandbox) -> None:
-        port = running.base_url.rsplit(":", 1)[1]
+    def test_wrong_faults_at_the_start_are_one_sentence_and_exit_code_2(self, tmp_path: Path) -> None:
+        ended = run_command("sandbox", "--faults", '{"webhooks": "never"}', folder=tmp_path)
+        assert ended.returncode == 2
+        assert "The fault webhooks can't be" in " ".join(ended.stderr.split())
+        assert "Traceback" not in ended.stderr
+
+    def test_a_port_in_use_is_one_sentence_and_exit_code_2(self, sandbox: Sandbox) -> None:
+        port = sandbox.base_url.rsplit(":", 1)[1]
         command = [sys.executable, "-m", "workers.sandbox", "--port", port]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, cwd=HOUSE)
         assert ended.returncode == 2

@@ -1,5 +1,6 @@
 """A sandbox in a process of its own, on a free port."""
 
+import json
 import select
 import shlex
 import ssl
@@ -16,9 +17,13 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Sandbox:
-    """Runs from its making until `stop`, or to the end of the `with` block; options are SandboxConfig's fields."""
+    """Runs from its making until `stop`, or to the end of the `with` block.
 
-    def __init__(self, **options: object) -> None:
+    Options are SandboxConfig's fields, and `faults` those that are on from the start.
+    """
+
+    def __init__(self, faults: dict[str, Any] | None = None, **options: object) -> None:
+        options["faults"] = json.dumps(faults or {})
         arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "workers.sandbox", "--port", "0", *arguments],
@@ -46,6 +51,11 @@ class Sandbox:
         """What the sandbox counted since its start or the last reset."""
         stats: dict[str, Any] = self._http.get("/stats").raise_for_status().json()
         return stats
+
+    def totals(self) -> dict[str, Any]:
+        """The stats without what has an entry a recording: quick, however many were accepted."""
+        totals: dict[str, Any] = self._http.get("/stats", params={"brief": "1"}).raise_for_status().json()
+        return totals
 
     def faults(self, **wanted: object) -> None:
         """Switches on exactly these faults; without any, all are off."""

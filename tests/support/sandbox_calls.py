@@ -25,6 +25,7 @@ class WebhookReceiver:
     """Takes webhooks; `answers` are the statuses of the next ones, 200 after that."""
 
     def __init__(self) -> None:
+        self.paths: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.answers: list[int] = []
         receiver = self
@@ -32,6 +33,7 @@ class WebhookReceiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.paths.append(self.path)
                 receiver.bodies.append(json.loads(body))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
                 self.send_header("Content-Length", "0")

@@ -1,7 +1,9 @@
-"""The sandbox's made-up recordings repeat by seed, and its limiter lets through what it should."""
+"""The sandbox's made-up recordings and its chances repeat by seed, and its limiter lets through what it should."""
 
 import csv
 import itertools
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from tests.support.sandbox_calls import CATALOGUE, GOOD, IDS, MISSING, ODD
 from workers.errors import InputError
 from workers.sandbox.catalogue import Catalogue, manifest_ids, write_manifest
 from workers.sandbox.config import SandboxConfig
+from workers.sandbox.faults import Faults, read_faults
 from workers.sandbox.limits import Limits, TokenBucket
+from workers.sandbox.stats import Stats
 from workers.sandbox.transcripts import MAX_SEGMENTS, transcript
 
 
@@ -46,6 +50,26 @@ class TestCatalogue:
     def test_a_wrong_setting_is_named(self) -> None:
         with pytest.raises(InputError, match="never_finish is 2"):
             SandboxConfig(never_finish=2)
+
+    def test_wrong_faults_are_named(self) -> None:
+        with pytest.raises(InputError, match="The fault submit_status can't be 200"):
+            SandboxConfig(faults='{"submit_status": 200}')
+
+
+class TestShares:
+    @given(seed=st.integers(0, 1000), share=st.floats(0, 0.5))
+    def test_each_value_hits_its_share_of_the_recordings(self, seed: int, share: float) -> None:
+        faults = Faults(seed, Stats())
+        faults.replace(read_faults(json.dumps({"webhooks": {"lost": share, "early": share}})))
+        drawn = Counter(faults.take("webhooks", faults.turn("submit", f"{number}")) for number in range(1000))
+        assert abs(drawn["lost"] - share * 1000) < 100
+        assert abs(drawn["early"] - share * 1000) < 100
+
+    def test_two_faults_of_one_request_are_drawn_apart(self) -> None:
+        faults = Faults(1, Stats())
+        faults.replace(read_faults('{"accept_then": {"cut": 0.5}, "webhooks": {"lost": 0.5}}'))
+        turns = [faults.turn("submit", f"{number}") for number in range(100)]
+        assert len({(faults.take("accept_then", turn), faults.take("webhooks", turn)) for turn in turns}) == 4
 
 
 class TestTranscripts:

@@ -99,6 +99,7 @@ def sandbox(
     never_finish: Annotated[float, typer.Option(help="Share of transcriptions that never finish, 0 to 1.")] = 0.0,
     count: Annotated[int, typer.Option(help="How many recordings the catalogue has.")] = 300,
     buckets: Annotated[str, typer.Option(help="separate, or shared: all calls draw on one limit.")] = "separate",
+    faults: Annotated[str, typer.Option(help="Faults as PUT /_sandbox/faults takes them, in JSON.")] = "{}",
     write_manifest: Annotated[Path | None, typer.Option(help="Write the catalogue to this CSV file first.")] = None,
 ) -> None:
     """Runs a local stand-in for the transcription API, with its limits and its faults."""
@@ -115,6 +116,7 @@ def sandbox(
         never_finish=never_finish,
         count=count,
         buckets=buckets,
+        faults=faults,
     )
     if write_manifest is not None:
         write(write_manifest, config)

@@ -10,13 +10,19 @@ import structlog
 from workers.errors import InputError
 from workers.sandbox.catalogue import write_manifest
 from workers.sandbox.config import SandboxConfig
+from workers.sandbox.fault_table import described
 from workers.sandbox.server import serve
 
 
 def main() -> int:
     """Runs a sandbox with the options of the command line; each field of SandboxConfig is one."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    parser = argparse.ArgumentParser(prog="python -m workers.sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workers.sandbox",
+        description=__doc__,
+        epilog=f"Faults, for --faults and PUT /_sandbox/faults:\n{described()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for field in dataclasses.fields(SandboxConfig):
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="%(default)s")

@@ -7,29 +7,21 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from workers.sandbox import wire
 from workers.sandbox.catalogue import Catalogue
 from workers.sandbox.config import SandboxConfig
-from workers.sandbox.faults import Faults
+from workers.sandbox.fault_table import LATE_SECONDS
+from workers.sandbox.faults import Faults, read_faults
 from workers.sandbox.limits import Limits
+from workers.sandbox.no_answer import CutConnection, Hang
 from workers.sandbox.processing import Processing
 from workers.sandbox.stats import Stats
 from workers.sandbox.tokens import Tokens
 from workers.sandbox.webhooks import WebhookSender
-from workers.sandbox.wire import Refusal
+from workers.sandbox.wire import Refusal, Submission
 
 SCOPES = {"submit": "media:transcription:write", "media": "media:media:read"}
-
-
-class CutConnection(Response):
-    """No answer at all: the connection is closed. Needs the server's protocol to put its transport into the state."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 ASGI's signature
-        scope["state"]["transport"].abort()
-        # The server must see that the connection is lost before this returns, or it would complain of no answer.
-        await asyncio.sleep(0)
 
 
 class Api:
@@ -37,7 +29,8 @@ class Api:
 
     def __init__(self, config: SandboxConfig) -> None:
         self.stats = Stats()
-        self.faults = Faults()
+        self.faults = Faults(config.seed, self.stats)
+        self.faults.replace(read_faults(config.faults))
         self.tokens = Tokens(config.token_lifetime_seconds)
         self.sender = WebhookSender(self.stats)
         self._config = config
@@ -56,7 +49,9 @@ class Api:
     async def _token(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode("latin-1")).items()}
         self._check_limit("token")
-        if status := self.faults.take("token_status"):
+        if status := self.faults.take("token_status", self.faults.turn("token", form.get("client_id", ""))):
+            if status == 429:
+                raise self._too_many("token", 1)
             return _token_error(status, "access_denied", "The sandbox was told to answer this.")
         if form.get("grant_type") != "client_credentials":
             return _token_error(400, "unsupported_grant_type", "grant_type must be client_credentials")
@@ -74,8 +69,9 @@ class Api:
     async def _media(self, request: Request) -> Response:
         self.stats.media_lookups += 1
         self._admit(request, "media")
-        self._check_fault("media_status")
-        media = self._catalogue.media(request.path_params["media_id"])
+        media_id = request.path_params["media_id"]
+        self._check_status("media", self.faults.turn("media", media_id))
+        media = self._catalogue.media(media_id)
         if media is None:
             raise Refusal(404, "not.found", "There is no such media")
         body = {"id": media.media_id, "format": media.format, "codec": media.codec}
@@ -85,34 +81,69 @@ class Api:
         self.stats.submits += 1
         raw = await request.body()
         self._admit(request, "submit")
-        slow_seconds = self.faults.take("slow_seconds") or 0
+        turn = self.faults.turn("submit", wire.named_media(raw))
+        if self.faults.take("revoke_tokens", turn):
+            self.tokens.revoke_all()
+            raise wire.bad_token()
+        slow_seconds = self.faults.take("slow_seconds", turn) or 0
         try:
-            response = await self._accept(request, raw)
+            response = await self._judge(request, raw, turn)
         except Refusal as refusal:
             response = wire.error_answer(refusal)
-        await asyncio.sleep(slow_seconds)
+        try:
+            await asyncio.sleep(slow_seconds)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a call.
+            return CutConnection()
         return response
 
-    async def _accept(self, request: Request, raw: bytes) -> Response:
-        self._check_fault("submit_status")
+    async def _judge(self, request: Request, raw: bytes, turn: str) -> Response:
+        self._check_status("submit", turn)
+        match self.faults.take("submit_then", turn):
+            case "cut":
+                return CutConnection()
+            case "hang":
+                return Hang()
         submission = wire.submission(request.headers.get("Content-Type", ""), raw)
         if self._catalogue.media(submission.media_id) is None:
             raise Refusal(400, "bad.request", "mediaId: there is no such media")
-        self.stats.count_accepted(submission.media_id, request.headers.get("Idempotency-Key"))
-        transcription_id = await self._processing.accept(submission, self.faults.take("webhooks") or "normal")
-        match self.faults.take("accept_then"):
+        transcription_id = await self._accept(submission, request.headers.get("Idempotency-Key"), turn)
+        match self.faults.take("accept_then", turn):
             case "502":
                 raise Refusal(502, "bad.gateway", "The sandbox accepted the submission, and was told to answer this")
             case "cut":
                 return CutConnection()
+            case "hang":
+                return Hang()
+            case "no_id":
+                return wire.answer({}, 202)
         return wire.answer({"transcriptionId": transcription_id}, 202)
+
+    async def _accept(self, submission: Submission, idempotency_key: str | None, turn: str) -> str:
+        """The transcription id; counts the acceptance, unless this is a repeat and repeats are deduplicated."""
+        known = self._processing.get_by_key(idempotency_key)
+        if known is not None and self.faults.setting("idempotency") == "deduplicated":
+            if known.submission.media_id != submission.media_id:
+                raise Refusal(409, "conflict", "The Idempotency-Key was used for another submission")
+            self.stats.deduplicated += 1
+            return known.transcription_id
+        self.stats.count_accepted(submission.media_id, idempotency_key)
+        way = self.faults.take("webhooks", turn) or "normal"
+        late_seconds = self.faults.setting("late_seconds", LATE_SECONDS)
+        return await self._processing.accept(submission, idempotency_key, way, late_seconds)
 
     async def _status(self, request: Request) -> Response:
         self.stats.status_lookups += 1
-        if self.faults.take("status_route") == "missing":
-            raise Refusal(404, "not.found", "There is no such route")
+        transcription_id = request.path_params["transcription_id"]
+        turn = self.faults.turn("status", transcription_id)
+        match self.faults.take("status_route", turn):
+            case "missing":
+                raise Refusal(404, "not.found", "There is no such route")
+            case "method_not_allowed":
+                raise Refusal(405, "method.not.allowed", "The route has no GET", {"Allow": "OPTIONS"})
         self._admit(request, "status")
-        transcription = self._processing.get(request.path_params["transcription_id"])
+        self._check_status("status", turn)
+        transcription = self._processing.get(transcription_id)
         if transcription is None:
             raise Refusal(404, "not.found", "There is no such transcription")
         return wire.answer(self._processing.data(transcription))
@@ -120,21 +151,32 @@ class Api:
     def _admit(self, request: Request, call_class: str) -> None:
         scopes = self.tokens.scopes(request.headers.get("Authorization", ""))
         if scopes is None:
-            raise Refusal(401, "bad.credentials", "The access token is missing, expired or revoked")
+            raise wire.bad_token()
         needed = SCOPES.get(call_class)
         if needed and needed not in scopes:
-            raise Refusal(403, "missing.any.permissions", f"The client lacks the scope {needed}")
+            raise wire.missing_scope(needed)
         self._check_limit(call_class)
 
     def _check_limit(self, call_class: str) -> None:
         retry_after_seconds = self._limits.take(call_class)
         if retry_after_seconds is not None:
-            self.stats.rejected_429_by_class[call_class] += 1
-            raise wire.too_many_requests(retry_after_seconds)
+            raise self._too_many(call_class, retry_after_seconds)
 
-    def _check_fault(self, name: str) -> None:
-        if status := self.faults.take(name):
+    def _check_status(self, call_class: str, turn: str) -> None:
+        status = self.faults.take(f"{call_class}_status", turn)
+        if status == 429:
+            raise self._too_many(call_class, 1)
+        if status == 401:
+            raise wire.bad_token()
+        if status == 403 and call_class in SCOPES:
+            raise wire.missing_scope(SCOPES[call_class])
+        if status:
             raise Refusal(status, "sandbox.fault", "The sandbox was told to answer this")
+
+    def _too_many(self, call_class: str, retry_after_seconds: int) -> Refusal:
+        self.stats.rejected_429_by_class[call_class] += 1
+        told = self.faults.take("retry_after", self.faults.turn("retry_after", call_class))
+        return wire.too_many_requests(None if told == "missing" else told or retry_after_seconds)
 
 
 def _token_error(status: int, error: str, description: str) -> Response:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from workers.errors import InputError
+from workers.sandbox.faults import read_faults
 from workers.sandbox.limits import LIMITERS
 
 
@@ -12,7 +13,8 @@ class SandboxConfig:
 
     `port` 0 takes a free one; `rate` is submissions a second; `processing_seconds` is the median time of a
     transcription; `never_finish` is the share, 0 to 1, that stays in processing; `count` is how many recordings the
-    catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit.
+    catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit; `faults`
+    is what PUT /_sandbox/faults takes, in JSON.
     """
 
     host: str = "127.0.0.1"
@@ -27,6 +29,7 @@ class SandboxConfig:
     client_secret: str = "sandbox-secret"  # noqa: S105 made up, and printed at every start
     token_lifetime_seconds: int = 3600
     limiter: str = "token-bucket"
+    faults: str = "{}"
 
     def __post_init__(self) -> None:
         for name, holds, wanted in (
@@ -41,3 +44,4 @@ class SandboxConfig:
         ):
             if not holds:
                 raise InputError(f"The sandbox's {name} is {getattr(self, name)!r}: give {wanted}.")
+        read_faults(self.faults)

@@ -4,9 +4,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from workers.errors import InputError
 from workers.sandbox import wire
 from workers.sandbox.api import Api
-from workers.sandbox.faults import UnknownFault
+from workers.sandbox.faults import read_faults
 from workers.sandbox.wire import Refusal
 
 
@@ -24,19 +25,18 @@ class Control:
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
         ]
 
-    async def _stats(self, _: Request) -> Response:
-        return wire.answer(self._api.stats.as_dict())
+    async def _stats(self, request: Request) -> Response:
+        return wire.answer(self._api.stats.as_dict(brief="brief" in request.query_params))
 
     async def _show_faults(self, _: Request) -> Response:
         return wire.answer(self._api.faults.shown())
 
     async def _set_faults(self, request: Request) -> Response:
         try:
-            revoke_tokens = self._api.faults.replace(await request.json())
-        except UnknownFault as error:
+            wanted = read_faults(await request.body())
+        except InputError as error:
             raise Refusal(400, "bad.request", str(error)) from None
-        except ValueError:
-            raise Refusal(400, "bad.request", "The faults must be a JSON object.") from None
+        revoke_tokens = self._api.faults.replace(wanted)
         if revoke_tokens:
             self._api.tokens.revoke_all()
         return wire.answer(self._api.faults.shown())

@@ -5,13 +5,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+ENTRIES = ("accepted", "idempotency_keys")
+
 
 @dataclass(slots=True)
 class Stats:
-    """Counters, and the log of what was accepted; times are Unix seconds."""
+    """Counters, and the log of what was accepted; times are Unix seconds.
+
+    `accepted_twice` and `idempotency_keys_twice` are how many ids and keys were accepted more than once, `deduplicated`
+    how many repeats were answered without being accepted; `faults_used` counts each fault as name=value.
+    """
 
     accepted: Counter[str] = field(default_factory=Counter)
     idempotency_keys: Counter[str] = field(default_factory=Counter)
+    accepted_total: int = 0
+    accepted_twice: int = 0
+    idempotency_keys_twice: int = 0
+    deduplicated: int = 0
+    faults_used: Counter[str] = field(default_factory=Counter)
     submits: int = 0
     rejected_429_by_class: Counter[str] = field(default_factory=Counter)
     tokens_issued: int = 0
@@ -25,9 +36,12 @@ class Stats:
 
     def count_accepted(self, media_id: str, idempotency_key: str | None) -> None:
         """Counts a submission that is accepted, and so paid for."""
+        self.accepted_total += 1
         self.accepted[media_id] += 1
+        self.accepted_twice += self.accepted[media_id] == 2
         if idempotency_key is not None:
             self.idempotency_keys[idempotency_key] += 1
+            self.idempotency_keys_twice += self.idempotency_keys[idempotency_key] == 2
         self.last_submit_at = time.time()
         self.first_submit_at = self.first_submit_at or self.last_submit_at
 
@@ -37,7 +51,8 @@ class Stats:
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The body of GET /_sandbox/stats."""
-        counters = {name: getattr(self, name) for name in self.__slots__}
+    def as_dict(self, *, brief: bool) -> dict[str, Any]:
+        """The body of GET /_sandbox/stats; `brief` leaves out what has an entry a recording."""
+        left_out = ENTRIES if brief else ()
+        counters = {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
         return counters | {"rejected_429": self.rejected_429_by_class.total()}

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 import httpx
 import structlog
 
+from workers.sandbox.events import Delivery
 from workers.sandbox.stats import Stats
 
 # httpcore 1 imports sniffio for each lock it makes, about ten a request, and where it is not installed each of these
@@ -47,23 +48,23 @@ class WebhookSender:
         await asyncio.gather(*self._deliveries, return_exceptions=True)
         await self._client.aclose()
 
-    def send(self, uri: str, body: bytes) -> None:
-        """Starts a delivery: tried at once and, unless answered 200 or 204 within 2 s, after 1, 2 and 4 s again."""
-        self._start(self._deliver(uri, body))
+    def send(self, deliveries: list[Delivery]) -> None:
+        """Starts one delivery after the other, the next one as soon as the first try of the one before is over.
 
-    async def send_and_wait(self, uri: str, body: bytes) -> None:
-        """As `send`, but returns only after the first try."""
-        if not await self._try(uri, body):
-            self._start(self._retry(uri, body))
+        Each is tried at once and, unless answered 200 or 204 within 2 s, after 1, 2 and 4 s again.
+        """
+        self._start(self.send_and_wait(deliveries))
+
+    async def send_and_wait(self, deliveries: list[Delivery]) -> None:
+        """As `send`, but returns only after the first tries."""
+        for uri, body in deliveries:
+            if not await self._try(uri, body):
+                self._start(self._retry(uri, body))
 
     def _start(self, delivery: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(delivery)
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
-
-    async def _deliver(self, uri: str, body: bytes) -> None:
-        if not await self._try(uri, body):
-            await self._retry(uri, body)
 
     async def _retry(self, uri: str, body: bytes) -> None:
         for seconds in BACKOFF_SECONDS:

@@ -65,14 +65,33 @@ def error_answer(refusal: Refusal) -> Response:
     return answer(body, refusal.status, {**refusal.headers, "ININ-Correlation-Id": correlation_id})
 
 
-def too_many_requests(retry_after_seconds: int) -> Refusal:
-    """429 with whole seconds to wait."""
-    return Refusal(
-        429,
-        "too.many.requests.retry.after",
-        f"Rate limit exceeded the maximum. Retry the request in [{retry_after_seconds}] seconds",
-        {"Retry-After": str(retry_after_seconds)},
-    )
+def too_many_requests(retry_after_seconds: float | None) -> Refusal:
+    """429 with seconds to wait, or without."""
+    message, headers = "Rate limit exceeded the maximum.", {}
+    if retry_after_seconds is not None:
+        message += f" Retry the request in [{retry_after_seconds}] seconds"
+        headers["Retry-After"] = f"{retry_after_seconds}"
+    return Refusal(429, "too.many.requests.retry.after", message, headers)
+
+
+def missing_scope(scope: str) -> Refusal:
+    """403, as for a client that was not granted the scope."""
+    return Refusal(403, "missing.any.permissions", f"The client lacks the scope {scope}")
+
+
+def bad_token() -> Refusal:
+    """401, as for a token that is none."""
+    return Refusal(401, "bad.credentials", "The access token is missing, expired or revoked")
+
+
+def named_media(raw: bytes) -> str:
+    """The media id in a submission's body that nobody has checked, "" where there is none."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return ""
+    media_id = body.get("mediaId") if isinstance(body, dict) else None
+    return media_id if isinstance(media_id, str) else ""
 
 
 def submission(content_type: str, raw: bytes) -> Submission:
