@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.support.eventually import eventually
-from tests.support.limits import STATE, connect, limiter, refused, warm
+from tests.support.limits import GATE, PACE, connect, limiter, refused, warm
 from tests.support.valkey import Valkey
 from workers.errors import RateLimited
 from workers.limits.limiter import Limiter
@@ -67,7 +67,7 @@ def waiting_for_a_slot(client: redis.Redis, threads: ThreadPoolExecutor, **optio
     shared = limiter(client, 1.2, **options)
     newest = int(shared.acquire(SUBMIT).slot * 1e6) + 10
     waiting = threads.submit(shared.acquire, SUBMIT)
-    eventually(lambda: int(client.hget(STATE, "newest")) > newest)
+    eventually(lambda: int(client.hget(PACE, "newest")) > newest)
     return shared, waiting
 
 
@@ -120,7 +120,7 @@ def test_gate_that_closes_while_one_waits_for_a_slot_makes_it_begin_again(client
     permit = waiting.result(timeout=20)
 
     assert permit.canary
-    assert permit.slot >= int(client.hget(STATE, "gate")) / 1e6
+    assert permit.slot >= int(client.hget(GATE, "gate")) / 1e6
 
 
 def test_permit_is_void_for_its_holder_once_another_process_closes_the_gate(client):
@@ -178,6 +178,38 @@ def test_shared_buckets_let_all_but_token_draw_on_the_submit_limit(client):
     assert shared.acquire(TOKEN, max_wait_seconds=0.1)
 
 
+def test_of_classes_on_one_bucket_only_the_one_that_fails_is_closed_and_only_its_own_success_opens_it(client):
+    shared = limiter(client, shared=True)
+    shared.settle(shared.acquire(SUBMIT), ok=False, immediately=True)
+
+    other = shared.acquire(MEDIA, max_wait_seconds=0.5)
+    shared.settle(other, ok=True)
+
+    assert not other.canary
+    refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=0.1))
+    assert [shared.snapshot(one).probing for one in (SUBMIT, MEDIA)] == [True, False]
+
+
+def test_429_of_one_class_closes_the_gates_of_all_on_its_bucket(client):
+    shared = limiter(client, shared=True)
+    permit = shared.acquire(SUBMIT)
+
+    shared.close_gate(MEDIA, 30, "429")
+
+    gates = {one: shared.snapshot(one).gate_seconds > 29 for one in CallClass}
+    assert gates == {one: one != TOKEN for one in CallClass}
+    assert not shared.is_open(permit)
+
+
+def test_canary_knows_whether_calls_failed_or_a_429_closed_the_gate(client):
+    shared = limiter(client)
+    shared.close_gate(SUBMIT, 0, "failing")
+    shared.close_gate(MEDIA, 0, "429")
+
+    assert shared.acquire(SUBMIT).after_outage
+    assert not shared.acquire(MEDIA).after_outage
+
+
 def test_snapshot_says_rate_gate_and_rejections(client):
     shared = limiter(client, 10)
     fresh = shared.snapshot(SUBMIT)
@@ -217,9 +249,9 @@ def test_stop_ends_a_wait_for_the_gate_at_once(client, threads):
 def test_stop_frees_the_slot_that_a_thread_waits_for(client, threads):
     stop = threading.Event()
     _, waiting = waiting_for_a_slot(client, threads, stop=stop)
-    reserved = client.hget(STATE, "newest")
+    reserved = client.hget(PACE, "newest")
 
     stop.set()
 
     assert isinstance(waiting.exception(timeout=10), RateLimited)
-    assert int(client.hget(STATE, "tat")) == int(reserved) + 1
+    assert int(client.hget(PACE, "tat")) == int(reserved) + 1

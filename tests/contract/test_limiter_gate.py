@@ -108,6 +108,87 @@ def test_success_ends_the_row_of_failures_and_an_unreachable_api_closes_at_once(
     assert bucket.settle(permits[9], ok=False, immediately=True).gate == bucket.now + SECOND
 
 
+def calls(bucket: Bucket, outcomes: str) -> list[str]:
+    """Makes ten calls a second, of which `.` goes well and `x` fails; gives those made until the gate closes."""
+    made = []
+    for outcome in outcomes:
+        made.append(outcome)
+        if bucket.settle(bucket.acquire(), ok=outcome == ".").gate > bucket.now:
+            break
+        bucket.now += SECOND // 10
+    return made
+
+
+def opened(client: redis.Redis) -> Bucket:
+    """A bucket at its full rate whose breaker has closed the gate and whose canary has opened it again."""
+    bucket = Bucket(client, 10).warm()
+    assert calls(bucket, "x" * 9) == list("x" * 5)
+    bucket.now += SECOND
+    assert calls(bucket, ".") == ["."]
+    return bucket
+
+
+def test_a_fifth_of_failures_closes_though_never_five_in_a_row(client):
+    bucket = Bucket(client, 10).warm()
+
+    assert len(calls(bucket, "...x" * 4 + "....x" * 20)) == 4 * 4 + 5 * 1
+
+    bucket = Bucket(client, 10).warm()
+    assert len(calls(bucket, ".....x" * 20)) == 6 * 20
+
+
+def test_a_share_of_few_calls_closes_nothing(client):
+    bucket = Bucket(client, 10).warm()
+
+    assert calls(bucket, "xxxx." * 3 + "xxx.") == list("xxxx." * 3 + "xxx.")
+    assert calls(bucket, "x") == ["x"]
+    assert bucket.acquire().word == "gate"
+
+
+def test_failures_of_more_than_30_s_ago_are_forgotten(client):
+    bucket = Bucket(client, 10).warm()
+    calls(bucket, "xxxx." * 2)
+
+    bucket.now += 31 * SECOND
+
+    assert len(calls(bucket, "." * 20 + "x..")) == 23
+
+
+def test_failures_from_before_a_canarys_success_are_forgotten(client):
+    bucket = opened(client)
+
+    assert len(calls(bucket, "." * 14 + "xxx" + "." * 8)) == 25
+
+
+def test_outcomes_of_calls_from_before_the_closing_neither_prolong_it_nor_open_the_gate(client):
+    bucket = Bucket(client, 40)
+    late = [bucket.acquire() for _ in range(3)]
+    closed = bucket.settle(bucket.acquire(), ok=False, immediately=True)
+
+    assert bucket.settle(late[0], ok=False).gate == closed.gate
+    bucket.now = closed.gate
+    canary = bucket.acquire()
+    bucket.settle(late[1], ok=True)
+    bucket.settle(late[2], ok=False)
+    assert bucket.acquire().word == "probing"
+
+    answer = bucket.settle(canary, ok=True)
+    assert (answer.gate, answer.failures) == (closed.gate, 0)
+    assert bucket.acquire().word == "slot"
+
+
+def test_an_api_that_answers_now_and_then_is_left_alone_longer_and_longer_until_it_is_well_for_30_s(client):
+    bucket = opened(client)
+    closings = []
+    for calm in ("." * 10, "." * 10, "." * 301):
+        calls(bucket, calm + "x" * 5)
+        closings.append(bucket.acquire().wait)
+        bucket.now += closings[-1]
+        calls(bucket, ".")
+
+    assert [closing // SECOND for closing in closings] == [2, 4, 1]
+
+
 def test_figures_count_the_429s_of_a_minute_and_the_slots_that_have_passed(client):
     bucket = Bucket(client, 10).warm()
     bucket.now += 60 * SECOND

@@ -55,6 +55,15 @@ def test_gate_that_redis_lost_is_put_back_by_a_process_that_knew_it(client):
     assert (state.gate_reason, state.rejected_last_minute) == ("429", 0)
 
 
+def test_canary_after_a_gate_that_was_put_back_still_knows_of_the_outage(client):
+    shared = limiter(client)
+    shared.close_gate(SUBMIT, 0.3, "failing")
+
+    client.flushall()
+
+    assert shared.acquire(SUBMIT).after_outage
+
+
 def test_without_redis_nothing_may_be_sent_and_a_gate_is_closed_once_it_is_back(tmp_path):
     server = Valkey(tmp_path).start()
     shared = limiter(connect(server.url))

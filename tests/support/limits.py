@@ -19,7 +19,8 @@ SECOND = 1_000_000
 LAG = 10_000
 START = 1_790_000_000 * SECOND
 LEASE = 30 * SECOND
-STATE = "retroscribe:limit:{client}:submit"
+PACE = "retroscribe:limit:{client}:submit"
+GATE = f"{PACE}:gate"
 
 
 def connect(url: str) -> redis.Redis:
@@ -32,7 +33,7 @@ def limiter(client: redis.Redis, rate: float = 100, **options: Any) -> Limiter:
 
 def warm(client: redis.Redis, rate: float) -> None:
     """Puts the submit bucket past its careful start."""
-    client.hset(STATE, mapping={"epoch": 1, "rate": rate})
+    client.hset(PACE, "rate", rate)
 
 
 def refused(call: Callable[[], object]) -> RateLimited:
@@ -60,7 +61,8 @@ class Bucket:
 
     def raw(self, command: str, *arguments: int | str) -> list[Any]:
         moment = divmod(self.now, SECOND)
-        raw = self._script(keys=[self.key, self.key + ":counts"], args=[command, self.rate, *arguments, *moment])
+        keys = [self.key, f"{self.key}:counts", f"{self.key}:gate"]
+        raw = self._script(keys=keys, args=[command, self.rate, *arguments, *moment])
         return [value.decode() if isinstance(value, bytes) else value for value in raw]
 
     def acquire(self, horizon: int = SECOND) -> Answer:

@@ -38,7 +38,11 @@ def worker(
     sys.setswitchinterval(0.0005)
     _checked_settings(calls_api=True)
     from workers.app import app
+    from workers.pipeline.acceptance import take_spooled
+    from workers.resources import get_resources
 
+    # What a worker on this machine was told by the API, and could not write down before it ended.
+    take_spooled(get_resources(), by=f"start of worker {role}")
     # Celery warns root of pickled messages; ours are JSON only.
     warnings.filterwarnings("ignore", message=r"(?s).*superuser privileges")
     app.worker_main(

@@ -29,13 +29,15 @@ class NotCalled(Exception):
 
 
 @contextmanager
-def permitted(limiter: Limiter, call_class: CallClass, *, lane: Lane = Lane.BACKFILL) -> Iterator[Permit]:
+def permitted(
+    limiter: Limiter, call_class: CallClass, *, lane: Lane = Lane.BACKFILL, max_wait_seconds: float = 60.0
+) -> Iterator[Permit]:
     """Waits for leave to make one call, and learns from how the block ends.
 
-    A 429 closes the gate of the class for as long as the API said, a run of outages for 1, 2, 4 ... seconds. Raises
-    RateLimited or LimiterUnavailable before the block, and what the block raises.
+    A 429 closes the gate of the class for as long as the API said, calls that fail close it for 1, 2, 4 ... seconds.
+    Raises RateLimited or LimiterUnavailable before the block, and what the block raises.
     """
-    permit = limiter.acquire(call_class, lane=lane)
+    permit = limiter.acquire(call_class, lane=lane, max_wait_seconds=max_wait_seconds)
     try:
         yield permit
     except NotCalled:

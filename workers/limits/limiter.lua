@@ -1,12 +1,13 @@
--- The fleet's limiter for one bucket of API calls, in one atomic step: GCRA with burst 1, a gate, a canary, a breaker.
+-- The fleet's limiter for one class of API calls, in one atomic step: GCRA with burst 1, a gate, a canary, a breaker.
 --
--- EVALSHA <sha> 2 <state> <counts> <command> <ceiling> [argument ...]
+-- EVALSHA <sha> <keys> <pace> <counts> <gate> [<gate of each other class on the bucket>] <command> <ceiling> ...
 --
 --   command     arguments                               does
 --   acquire     horizon, lease                          reserves the next slot, or says when to ask again
 --   check       epoch                                   says whether a permit still holds
 --   give_back   epoch, slot                             takes the newest slot, or the canary's duty, back
---   close_gate  length, reason, rejected 0|1            no slot before now + length; never opens it earlier
+--   close_gate  length, reason, rejected 0|1            no slot before now + length; never opens it earlier; a 429
+--                                                       closes the gates of all classes on the bucket
 --   settle      epoch, ok 0|1, immediately 0|1, reason  what became of a call: opens after a canary, or closes
 --   peek        -                                       changes nothing
 --
@@ -16,35 +17,45 @@
 --   later | gate | probing   not granted; wait: until a slot is in reach, the gate has passed, the canary may be back
 --   open | void              what check found
 --   done                     all else
--- peek adds {rate, probing, rejected in 60 s, granted in 60 s, granted in 10 s}.
+-- peek adds {rate, probing 0|1, rejected in 60 s, granted in 60 s, granted in 10 s}.
+--
+-- A bucket is a published limit; a class of calls has one of its own or shares another's. The pace is the bucket's,
+-- all else the class's: look-ups that work say nothing about submissions, and must not open the gate for them.
 --
 -- key                                                type   meaning
--- retroscribe:limit:{<client>}:<bucket>              hash   the state, gone after a day idle:
+-- retroscribe:limit:{<client>}:<bucket>              hash   the pace, gone after a day idle:
 --   tat        us, moment    theoretical arrival time: the earliest slot that is free
 --   newest     us, moment    the slot reserved last, 0 when it can't be given back
 --   undo       us, moment    tat before `newest` was reserved
 --   rate       permits/s     what is handed out now; at most the ceiling
+-- retroscribe:limit:{<client>}:<class>:gate          hash   gate and breaker, gone a day after their last change:
 --   gate       us, moment    no slot before it
 --   reason     text          why the gate was closed last
 --   epoch      number        goes up with every change of the gate, which voids all slots; begins at the server's time,
 --                            so that permits from before a wipe are void too
---   probing    0 | 1         1: the gate was closed, and no call has succeeded since
+--   probing    0 | 1 | 2     the gate was closed, and no call has succeeded since: 2 by the breaker, 1 not
 --   canary     us, moment    slot of the call that goes first, 0 when there is none
 --   failures   number        failed calls in a row
 --   trips      number        closings by the breaker in a row: they last 1, 2, 4 ... 300 s
--- retroscribe:limit:{<client>}:<bucket>:counts       hash   figures for people, gone after two minutes idle:
---   <granted|rejected>:<second modulo 128>   "second number"   slots in that second of Unix time; 429s in it
+--   opened     us, moment    a canary ended what the breaker began: failures from before are forgotten
+-- retroscribe:limit:{<client>}:<class>:counts        hash   gone after two minutes idle:
+--   <granted|rejected|failed>:<second modulo 128>   "second number"   slots in that second of Unix time; 429s and
+--                                                                     failures that were reported in it
 
 local SECOND = 1000000
 local HORIZON = SECOND -- how far ahead slots may be reserved at most
 local LAG = 10000 -- so late a slot may be taken without moving those after it: see spacing()
 local RAMP_SECONDS = 5 -- from half the ceiling, where a new state begins, up to it
 local FAILURES = 5 -- in a row, then the breaker closes the gate
+local SHARE = 0.2 -- of the calls of the last seconds: as well
+local SHARE_SECONDS = 30
+local SHARE_CALLS = 20 -- a fifth of fewer is three calls or less, which may be chance; of an outage the row knows first
 local LONGEST_TRIP = 300
 local IDLE_SECONDS = 86400
-local NUMBERS = { 'tat', 'newest', 'undo', 'rate', 'gate', 'epoch', 'probing', 'canary', 'failures', 'trips' }
+local PACE = { 'tat', 'newest', 'undo', 'rate' }
+local CLASS = { 'gate', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
 
-local state_key, counts_key = KEYS[1], KEYS[2]
+local pace_key, counts_key, class_key = KEYS[1], KEYS[2], KEYS[3]
 local command, ceiling = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * SECOND + tonumber(time[2])
@@ -56,31 +67,51 @@ local function spacing(rate)
   return interval, math.min(LAG, math.floor(interval / 2))
 end
 
-local function load_state()
-  local values = redis.call('HMGET', state_key, 'reason', unpack(NUMBERS))
-  local state = { reason = values[1] or '' }
-  for position, name in ipairs(NUMBERS) do
-    state[name] = tonumber(values[position + 1]) or 0
+local function load(key, names)
+  local values = redis.call('HMGET', key, 'reason', unpack(names))
+  local found = { reason = values[1] or '' }
+  for position, name in ipairs(names) do
+    found[name] = tonumber(values[position + 1]) or 0
   end
-  if state.epoch == 0 then
-    state.epoch, state.tat, state.rate = now, now, ceiling / 2
-  end
-  state.rate = math.min(state.rate, ceiling)
-  return state
+  return found
 end
 
-local state = load_state()
-local interval, lag = spacing(state.rate)
-
-local function save()
-  local values = { 'reason', state.reason }
-  for _, name in ipairs(NUMBERS) do
+local function save(key, names, found)
+  local values = {}
+  for _, name in ipairs(names) do
     values[#values + 1] = name
-    values[#values + 1] = string.format('%.17g', state[name])
+    values[#values + 1] = string.format('%.17g', found[name])
   end
-  redis.call('HSET', state_key, unpack(values))
-  redis.call('EXPIRE', state_key, IDLE_SECONDS + math.ceil(math.max(0, state.gate - now) / SECOND))
+  redis.call('HSET', key, unpack(values))
+  redis.call('EXPIRE', key, IDLE_SECONDS)
 end
+
+local function load_pace()
+  local pace = load(pace_key, PACE)
+  if pace.rate == 0 then
+    pace.tat, pace.rate = now, ceiling / 2
+  end
+  pace.rate = math.min(pace.rate, ceiling)
+  return pace
+end
+
+local function load_class(key)
+  local class = load(key, CLASS)
+  class.is_new = class.epoch == 0
+  if class.is_new then
+    class.epoch = now
+  end
+  return class
+end
+
+local function save_class(key, class)
+  save(key, CLASS, class)
+  redis.call('HSET', key, 'reason', class.reason)
+  redis.call('EXPIRE', key, IDLE_SECONDS + math.ceil(math.max(0, class.gate - now) / SECOND))
+end
+
+local pace, class = load_pace(), load_class(class_key)
+local interval, lag = spacing(pace.rate)
 
 local function counted(what, second)
   local value = redis.call('HGET', counts_key, what .. ':' .. second % 128) or ''
@@ -95,6 +126,7 @@ local function count(what, moment, by)
   redis.call('EXPIRE', counts_key, 120)
 end
 
+-- Of that many whole seconds that have passed.
 local function total(what, seconds)
   local sum, present = 0, math.floor(now / SECOND)
   for second = present - seconds, present - 1 do
@@ -103,77 +135,115 @@ local function total(what, seconds)
   return sum
 end
 
-local function answer(word, wait, slot)
-  return { word, now, wait or 0, slot or 0, state.epoch, state.gate, state.failures, state.reason }
+-- The present second as well.
+local function recent(what, seconds)
+  return total(what, seconds) + counted(what, math.floor(now / SECOND))
 end
 
-local function shut(length, reason)
-  state.gate, state.reason = now + length, reason
-  state.epoch = state.epoch + 1
-  state.probing, state.canary, state.newest = 1, 0, 0
-  -- The slots that were reserved ahead are void: all but those that have passed are free again.
-  state.tat = math.min(state.tat, now + interval)
+local function answer(word, wait, slot)
+  return { word, now, wait or 0, slot or 0, class.epoch, class.gate, class.failures, class.reason }
+end
+
+local function shut(a_class, length, reason)
+  a_class.gate, a_class.reason = now + length, reason
+  a_class.epoch = a_class.epoch + 1
+  a_class.probing, a_class.canary = math.max(1, a_class.probing), 0
+end
+
+-- Calls that were let go count as those that did not fail: a success then costs no round trip of its own.
+local function too_many_fail()
+  local since_opened = math.floor(now / SECOND) - math.floor(class.opened / SECOND)
+  local seconds = math.min(SHARE_SECONDS, since_opened)
+  local failed, calls = recent('failed', seconds), recent('granted', seconds)
+  return calls >= SHARE_CALLS and failed >= SHARE * calls
+end
+
+-- Each closing lasts twice as long as the one before, unless calls have gone well for a while in between: an API that
+-- answers only now and then must not have the first second's handful of failures again and again.
+local function trip(reason)
+  if class.probing < 2 and now - class.opened > SHARE_SECONDS * SECOND then
+    class.trips = 0
+  end
+  class.trips = class.trips + 1
+  shut(class, math.min(2 ^ (class.trips - 1), LONGEST_TRIP) * SECOND, reason)
+  class.probing = 2
 end
 
 local commands = {}
 
 function commands.acquire(horizon, lease)
-  if state.gate > now then
-    return answer('gate', state.gate - now)
+  if class.gate > now then
+    return answer('gate', class.gate - now)
   end
-  if state.probing == 1 and state.canary + tonumber(lease) > now then
+  if class.probing > 0 and class.canary + tonumber(lease) > now then
     -- Ask soon while the canary is young, and seldom when it hangs.
-    return answer('probing', math.floor(math.min(math.max((now - state.canary) / 2, SECOND / 10), SECOND)))
+    return answer('probing', math.floor(math.min(math.max((now - class.canary) / 2, SECOND / 10), SECOND)))
   end
-  if state.tat > now + HORIZON + 2 * interval then
+  if pace.tat > now + HORIZON + 2 * interval then
     -- No slot is reserved so far ahead: the server's clock was set back. Don't wait for the old time to come again.
-    state.tat = now + HORIZON
-    save()
+    pace.tat = now + HORIZON
+    save(pace_key, PACE, pace)
   end
-  local due = math.max(state.tat, now - lag)
+  local due = math.max(pace.tat, now - lag)
   if due > now + tonumber(horizon) then
     return answer('later', math.max(0, due - HORIZON - now))
   end
   local slot = math.max(due, now)
-  if due == state.tat then -- work waits, so the rate may grow
-    state.rate = math.min(ceiling, state.rate + ceiling / 2 / RAMP_SECONDS * interval / SECOND)
+  if due == pace.tat then -- work waits, so the rate may grow
+    pace.rate = math.min(ceiling, pace.rate + ceiling / 2 / RAMP_SECONDS * interval / SECOND)
   end
-  state.newest, state.undo, state.tat = slot, state.tat, due + interval
-  if state.probing == 1 then
-    state.canary = slot
+  pace.newest, pace.undo, pace.tat = slot, pace.tat, due + interval
+  if class.probing > 0 then
+    class.canary = slot
+  end
+  if class.probing > 0 or class.is_new then
+    save_class(class_key, class)
   end
   count('granted', slot, 1)
-  save()
-  return answer(state.probing == 1 and 'canary' or 'slot', slot - now, slot)
+  save(pace_key, PACE, pace)
+  return answer(class.probing > 0 and 'canary' or 'slot', slot - now, slot)
 end
 
 function commands.check(epoch)
-  return answer(tonumber(epoch) == state.epoch and state.gate <= now and 'open' or 'void')
+  return answer(tonumber(epoch) == class.epoch and class.gate <= now and 'open' or 'void')
 end
 
 function commands.give_back(epoch, slot)
   slot = tonumber(slot)
-  if tonumber(epoch) == state.epoch then
-    if slot == state.canary then
-      state.canary = 0
-    end
-    if slot == state.newest then
-      -- A microsecond later, so that no two permits have the same slot, and giving back twice takes nobody else's.
-      state.newest, state.tat = 0, state.undo + 1
-      count('granted', slot, -1)
-    end
-    save()
+  if tonumber(epoch) ~= class.epoch then
+    return answer('done')
+  end
+  if slot == class.canary then
+    class.canary = 0
+    save_class(class_key, class)
+  end
+  if slot == pace.newest then
+    -- A microsecond later, so that no two permits have the same slot, and giving back twice takes nobody else's.
+    pace.newest, pace.tat = 0, pace.undo + 1
+    count('granted', slot, -1)
+    save(pace_key, PACE, pace)
   end
   return answer('done')
 end
 
+local function close(key, a_class, length, reason)
+  if now + length > a_class.gate then
+    shut(a_class, length, reason)
+    save_class(key, a_class)
+  end
+end
+
 function commands.close_gate(length, reason, rejected)
+  length = tonumber(length)
+  close(class_key, class, length, reason)
   if rejected == '1' then
     count('rejected', now, 1)
-  end
-  if now + tonumber(length) > state.gate then
-    shut(tonumber(length), reason)
-    save()
+    for position = 4, #KEYS do
+      close(KEYS[position], load_class(KEYS[position]), length, reason)
+    end
+    -- The slots that were reserved ahead are void: all but those that have passed are free again.
+    pace.tat, pace.newest = math.min(pace.tat, now + interval), 0
+    save(pace_key, PACE, pace)
   end
   return answer('done')
 end
@@ -181,27 +251,30 @@ end
 -- A call whose permit is older than the last change of the gate says nothing about what came after it. While probing,
 -- only canaries get permits of the present epoch.
 function commands.settle(epoch, ok, immediately, reason)
-  if tonumber(epoch) ~= state.epoch then
+  if tonumber(epoch) ~= class.epoch then
     return answer('done')
   end
   if ok == '1' then
-    state.failures, state.trips, state.probing, state.canary = 0, 0, 0, 0
+    if class.probing == 2 then
+      class.opened = now
+    end
+    class.failures, class.probing, class.canary = 0, 0, 0
   else
-    state.failures = state.failures + 1
-    if state.probing == 1 or immediately == '1' or state.failures >= FAILURES then
-      state.trips = state.trips + 1
-      shut(math.min(2 ^ (state.trips - 1), LONGEST_TRIP) * SECOND, reason)
+    count('failed', now, 1)
+    class.failures = class.failures + 1
+    if class.probing > 0 or immediately == '1' or class.failures >= FAILURES or too_many_fail() then
+      trip(reason)
     end
   end
-  save()
+  save_class(class_key, class)
   return answer('done')
 end
 
 function commands.peek()
   local figures = answer('done')
-  figures[#figures + 1] = string.format('%.17g', state.rate)
-  figures[#figures + 1] = state.probing
-  figures[#figures + 1] = total('rejected', 60) + counted('rejected', math.floor(now / SECOND))
+  figures[#figures + 1] = string.format('%.17g', pace.rate)
+  figures[#figures + 1] = math.min(1, class.probing)
+  figures[#figures + 1] = recent('rejected', 60)
   figures[#figures + 1] = total('granted', 60)
   figures[#figures + 1] = total('granted', 10)
   return figures

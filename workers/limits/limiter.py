@@ -36,24 +36,28 @@ ASK_AGAIN_SECONDS: Final = {Lane.LIVE: (0.05, 0.2), Lane.BACKFILL: (0.4, 0.8)}
 # Longer waits for the gate are limited to `max_waiters` threads; a canary is waited for in steps that grow up to 1 s.
 LONG_GATE_SECONDS = 2.0
 LONG_CANARY_STEP_SECONDS = 1.0
+#: The reason of a gate that a 429 closed.
+REJECTED: Final = "429"
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to make one call at `slot` (seconds on the Redis server's clock), void once the gate has changed (`epoch`).
 
-    A `canary` goes first after a closed gate: all others wait until it is settled, or its lease ends.
+    A `canary` goes first after a closed gate: all others wait until it is settled, or its lease ends. `after_outage`:
+    it is one, and the gate was closed because calls failed, not for a 429.
     """
 
     call_class: CallClass
     slot: float
     epoch: int
     canary: bool
+    after_outage: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterState:
-    """How a call class stands; rates are permits per second, shared by all classes that draw on the same bucket.
+    """How a call class stands; rates are per second and shared by all classes on the same bucket, but for granted ones.
 
     `gate_seconds` is 0 and `gate_reason` None when the gate is open. `probing`: no call has succeeded since the gate
     was closed, so one goes at a time. Granted are the slots of whole seconds that have passed, void ones included.
@@ -92,10 +96,10 @@ class Limiter:
         stop: threading.Event | None = None,
         canary_lease_seconds: float = 30.0,
     ) -> None:
-        self._script = Script(client, client_key)
+        self._buckets = {one: CallClass.SUBMIT if shared and one != CallClass.TOKEN else one for one in CallClass}
+        self._script = Script(client, client_key, self._buckets)
         self._limits = limits
         self._ceiling = ceiling
-        self._shared = shared
         self._max_waiters = max_waiters
         self._stop = stop or threading.Event()
         self._lease = _microseconds(canary_lease_seconds)
@@ -110,15 +114,16 @@ class Limiter:
         or the process stops; LimiterUnavailable when Redis is down: then no call may be made.
         """
         deadline = time.monotonic() + max_wait_seconds
-        bucket = self._bucket(call_class)
         while True:
             self._sleep(0)
             horizon = min(HORIZON_SECONDS, max(0.0, deadline - time.monotonic()))
-            answer = self._script.ask(bucket, "acquire", self._rate(bucket), _microseconds(horizon), self._lease)
+            answer = self._script.ask(
+                call_class, "acquire", self._rate(call_class), _microseconds(horizon), self._lease
+            )
             if answer.word not in {"slot", "canary"}:
                 self._wait_to_ask_again(call_class, lane, answer, deadline)
                 continue
-            permit = Permit(call_class, answer.slot / 1e6, answer.epoch, answer.word == "canary")
+            permit = _permit(call_class, answer)
             if self._reach(permit, answer.wait / 1e6):
                 return permit
 
@@ -139,31 +144,30 @@ class Limiter:
         The reason `429` is counted as a rejection. When Redis is down, this process remembers and closes it later.
         """
         seconds += random.uniform(0, GATE_JITTER_SECONDS)  # noqa: S311 no secret
-        if not self._report(call_class, "close_gate", _microseconds(seconds), reason, int(reason == "429")):
-            self._script.remember_gate(self._bucket(call_class), seconds, reason)
+        if not self._report(call_class, "close_gate", _microseconds(seconds), reason, int(reason == REJECTED)):
+            self._script.remember_gate(call_class, seconds, reason)
 
     def settle(self, permit: Permit, ok: bool, *, immediately: bool = False, reason: str | None = None) -> None:  # noqa: FBT001
         """Says what became of a permitted call, once after each but a 429, for which `close_gate` is enough.
 
-        `ok`: the API answered and meant it, be it a refusal. Not ok, five times in a row in the fleet, or once with
-        `immediately` (unreachable) or for a canary, closes the gate for 1, 2, 4 ... 300 s; a success ends the row.
-        Asks Redis only for a canary or while there are failures.
+        `ok`: the API answered and meant it, be it a refusal. Not ok, in the fleet five times in a row or for a fifth of
+        the calls of 30 s, or once with `immediately` (unreachable) or for a canary, closes the gate for 1, 2, 4 ...
+        300 s; a success ends the row. Asks Redis only for a canary or while there are failures.
         """
-        if ok and not permit.canary and not self._script.saw_failures(self._bucket(permit.call_class)):
+        if ok and not permit.canary and not self._script.saw_failures(permit.call_class):
             return
         reason = reason or ("unreachable" if immediately else "failing")
         self._report(permit.call_class, "settle", permit.epoch, int(ok), int(immediately), reason)
 
     def snapshot(self, call_class: CallClass) -> LimiterState:
         """How the class stands now; changes nothing. Raises LimiterUnavailable when Redis is down."""
-        bucket = self._bucket(call_class)
-        answer, (rate, *figures) = self._script.run(bucket, "peek", self._rate(bucket))
+        answer, (rate, *figures) = self._script.run(call_class, "peek", self._rate(call_class))
         probing, rejected, minute, ten_seconds = map(int, figures)
         gate_seconds = max(0, answer.gate - answer.now) / 1e6
         return LimiterState(
             call_class=call_class,
-            configured=self._limits[bucket],
-            ceiling_rate=self._rate(bucket),
+            configured=self._limits[self._buckets[call_class]],
+            ceiling_rate=self._rate(call_class),
             rate=float(rate),
             gate_seconds=gate_seconds,
             gate_reason=answer.reason if gate_seconds else None,
@@ -233,24 +237,25 @@ class Limiter:
         raise RateLimited("No permit: this process is stopping.", 1.0)
 
     def _check(self, permit: Permit) -> Answer:
-        bucket = self._bucket(permit.call_class)
-        return self._script.ask(bucket, "check", self._rate(bucket), permit.epoch)
+        return self._script.ask(permit.call_class, "check", self._rate(permit.call_class), permit.epoch)
 
     def _report(self, call_class: CallClass, command: str, *arguments: int | str) -> bool:
         """Runs a command whose loss costs time, never a call too many; False when it was lost."""
-        bucket = self._bucket(call_class)
         try:
-            self._script.run(bucket, command, self._rate(bucket), *arguments)
+            self._script.run(call_class, command, self._rate(call_class), *arguments)
         except LimiterUnavailable:
             log.warning("limiter_report_lost", call_class=call_class, command=command)
             return False
         return True
 
-    def _bucket(self, call_class: CallClass) -> CallClass:
-        return CallClass.SUBMIT if self._shared and call_class is not CallClass.TOKEN else call_class
+    def _rate(self, call_class: CallClass) -> float:
+        return self._limits[self._buckets[call_class]] * self._ceiling
 
-    def _rate(self, bucket: CallClass) -> float:
-        return self._limits[bucket] * self._ceiling
+
+def _permit(call_class: CallClass, granted: Answer) -> Permit:
+    canary = granted.word == "canary"
+    after_outage = canary and granted.reason != REJECTED
+    return Permit(call_class, granted.slot / 1e6, granted.epoch, canary, after_outage)
 
 
 def _microseconds(seconds: float) -> int:
