@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     )
     broker_url: Url = Field(None, description="Celery's broker; unset: the same as RETROSCRIBE_REDIS_URL.")
     database_url: Url = Field(
-        None, description="The ledger: sqlite:///path of a file on a local disk; unset: a file in the home."
+        None,
+        description="The ledger: sqlite:///path of a file on a local disk, or, for several machines, "
+        "postgresql+psycopg://user:password@host/name; unset: a file in the home.",
     )
     search_url: Url = Field(None, description="The search index: sqlite:///path; unset: a file in the home.")
     public_url: Url = Field(
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Secrets of at least 16 characters that sign callback URIs, comma-separated: the first signs, "
-        "all verify; unset: made once and kept in the home.",
+        "all verify; unset: made once and kept in the home; needed where machines share a PostgreSQL ledger.",
     )
     languages: CommaSeparated = Field(
         ("en-US",), description="BCP 47 tags for recordings that name none, comma-separated, the first is primary."
@@ -176,7 +178,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_scheme(cls, value: str | None) -> str | None:
-        return with_scheme(value, ("sqlite",))
+        known = with_scheme(value, ("sqlite", "postgresql+psycopg", "postgresql"))
+        return known and re.sub("^postgresql://", "postgresql+psycopg://", known)
 
     @field_validator("search_url")
     @classmethod
@@ -226,6 +229,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite3'}"
 
     @property
+    def shared_ledger(self) -> bool:
+        """Whether other machines may use the ledger too: it is on a server."""
+        return self.effective_database_url.startswith("postgresql")
+
+    @property
     def search_path(self) -> Path:
         """The file of the embedded search index."""
         return Path(self.search_url.removeprefix("sqlite:///")) if self.search_url else self.home / "search.sqlite3"
@@ -245,9 +253,17 @@ class Settings(BaseSettings):
 
     @cached_property
     def signing_secrets(self) -> tuple[bytes, ...]:
-        """The secrets of callback URIs, first signs; made once in the home when none are set."""
+        """The secrets of callback URIs, first signs; made once in the home when none are set.
+
+        Raises SettingsProblem when none are set and other machines, whose homes hold others, may share the ledger.
+        """
         if self.webhook_secrets:
             return tuple(secret.get_secret_value().encode() for secret in self.webhook_secrets)
+        if self.shared_ledger:
+            raise SettingsProblem(
+                "RETROSCRIBE_WEBHOOK_SECRETS is not set: the machines that share a PostgreSQL ledger take each other's "
+                "callbacks, so give all of them the same; `openssl rand -hex 32` makes one."
+            )
         return (_kept_secret(self.home / "webhook-secret"),)
 
     def limit(self, call_class: str) -> float:
@@ -272,7 +288,8 @@ def _sentence(error: ValidationError) -> str:
     prefix = "GENESYS_" if error.title == GenesysSettings.__name__ else "RETROSCRIBE_"
     name = prefix + str(first["loc"][0]).upper()
     # A secret is never shown, and of a URL neither the user nor the password that may stand in it.
-    value = re.sub(r"//.*@", "//***@", str(first["input"]), flags=re.DOTALL)[:80]
+    value = re.sub(r"//.*@", "//***@", str(first["input"]), flags=re.DOTALL)
+    value = re.sub(r"(?i)(password=)[^&]*", r"\1***", value)[:80]
     shown = "" if "secret" in name.lower() else f" (it is {value!r})"
     return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
 

@@ -22,7 +22,7 @@ def http_url(value: str) -> str:
 
 
 def with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
-    if value is not None and urlsplit(value).scheme not in schemes:
+    if value is not None and value.partition("://")[0].lower() not in schemes:
         raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
     return value
 

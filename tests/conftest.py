@@ -16,6 +16,7 @@ from config.logging import AUDIT_LOGGER
 from config.settings import kombu_url, load_settings
 from tests.support.desk import Desk
 from tests.support.eventually import eventually
+from tests.support.postgres import Postgres
 from tests.support.sandbox import Sandbox
 from tests.support.valkey import Valkey
 from workers.app import app
@@ -36,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes long; run by `make test-all` (pytest --all) only")
+    config.addinivalue_line("markers", "both_ledgers: runs once over SQLite and once over PostgreSQL")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "ledger_url" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_ledgers"):
+        metafunc.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -76,12 +83,24 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that want one; whoever stops it starts it again."""
+    server = Postgres().start()
+    server.make_ledger()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def ledger_url(empty_ledger: Path, tmp_path: Path) -> str:
-    """A ledger file of the test's own."""
-    path = tmp_path / "home" / "ledger.sqlite3"
-    path.parent.mkdir(exist_ok=True)
-    shutil.copy(empty_ledger, path)
+def ledger_url(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> str:
+    """An empty ledger: a file of the test's own, with the marker `both_ledgers` also the server's."""
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.empty_ledger()
+    path = shutil.copy(empty_ledger, home / "ledger.sqlite3")
     return f"sqlite:///{path}"
 
 
@@ -142,10 +161,18 @@ def environment(
         "RETROSCRIBE_MEDIA_LIMIT": "2000",
         "RETROSCRIBE_STATUS_LIMIT": "1000",
         **sandbox.env,
+        **_shared(ledger_url),
     }
     for name, value in wanted.items():
         monkeypatch.setenv(name, value)
     return wanted
+
+
+def _shared(ledger_url: str) -> dict[str, str]:
+    """What has to be set for a ledger that is not in the home."""
+    if ledger_url.startswith("sqlite"):
+        return {}
+    return {"RETROSCRIBE_DATABASE_URL": ledger_url, "RETROSCRIBE_WEBHOOK_SECRETS": "a secret for all machines"}
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class BaseTask(Task[Any, Any]):
     @property
     def actor(self) -> str:
         """Who moves a recording, for its history."""
-        return self.request.id or self.name or "task"
+        return (self.request.id or self.name or "task")[:128]
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """As Celery's, with the error's own delay and the epoch that the recording has by now."""

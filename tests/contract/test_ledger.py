@@ -1,41 +1,37 @@
-"""The ledger over real SQLite files: schema, moves, hand-out, leases, inbox, and several processes at once."""
+"""The ledger, over SQLite and over PostgreSQL: schema, moves, hand-out, leases and inbox."""
 
-import multiprocessing
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing.synchronize import Barrier
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.desk import BY, request
-from workers.errors import LedgerError, LedgerUnavailable, TransitionNotAllowed
+from tests.support.postgres import Postgres
+from workers.errors import LedgerError, TransitionNotAllowed
 from workers.ledger import backfills, events, leases, recordings
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import check_version, current_version, head_version, migrate
 from workers.ledger.states import ACTIVE
-from workers.ledger.tables import metadata, transitions
+from workers.ledger.tables import metadata
 from workers.ledger.tables import recordings as table
 from workers.model import Lane, Recording, State, Transcript
 
+pytestmark = pytest.mark.both_ledgers
+
 FAR = 4e9
-Race = Callable[[Callable[[int], Any]], list[Any]]
-PROCESSES = 4
 
 
 def ask(ledger: Ledger, count: int = 1, *, backfill: str = "q3", lane: Lane = Lane.BACKFILL) -> list[Recording]:
     asked = [backfills.Asked(n, request(f"{backfill}-{n}")) for n in range(count)]
     with ledger.write() as tx:
         backfills.add(tx, backfills.ensure(tx, backfill, {}), lane, asked, by=BY)
-        return [recordings.from_row(row) for row in tx.execute(recordings.query()).mappings()]
+        return [recordings.from_row(row) for row in tx.execute(recordings.query().order_by(table.c.id)).mappings()]
 
 
 def ask_one(ledger: Ledger) -> Recording:
@@ -54,26 +50,15 @@ def history(ledger: Ledger, recording: Recording) -> list[tuple[str, str]]:
         return [(row["from_state"], row["to_state"]) for row in recordings.history(tx, recording.id)]
 
 
-_together: Barrier
-
-
-def _get_ready(barrier: Barrier) -> None:
-    global _together  # noqa: PLW0603 this is how a pool's processes are given something
-    _together = barrier
-
-
-def _at_once(work: Callable[[int], Any], number: int) -> Any:
-    _together.wait(30)
-    return work(number)
-
-
-@pytest.fixture(scope="module")
-def racing() -> Iterator[Race]:
-    """What several processes give that do the same at the same moment."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(PROCESSES)
-    with ProcessPoolExecutor(PROCESSES, mp_context=context, initializer=_get_ready, initargs=[barrier]) as pool:
-        yield lambda work: list(pool.map(partial(_at_once, work), range(PROCESSES)))
+@pytest.fixture
+def bare_url(ledger_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A ledger that nobody has migrated yet."""
+    if ledger_url.startswith("sqlite"):
+        yield f"sqlite:///{tmp_path}/bare.sqlite3"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield url
 
 
 def test_migrations_lead_to_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -83,24 +68,28 @@ def test_migrations_lead_to_the_tables_of_the_code(ledger: Ledger) -> None:
     assert difference == []
 
 
-def test_checks_and_partial_indexes_of_the_migrations_are_those_of_the_code(ledger: Ledger, tmp_path: Path) -> None:
+def test_checks_and_partial_indexes_of_the_migrations_are_those_of_the_code(ledger: Ledger, bare_url: str) -> None:
     # Alembic compares neither of them.
-    fresh = Ledger(f"sqlite:///{tmp_path}/fresh.sqlite3")
+    fresh = Ledger(bare_url)
     with fresh.write() as tx:
         metadata.create_all(tx)
         expected = schema(tx)
     with ledger.read() as tx:
         assert schema(tx) == expected
-    assert len(expected) == 5
+    assert len(expected) >= 5
     fresh.close()
 
 
 def schema(tx: Connection) -> set[str]:
     """The named checks of tables, and the partial indexes."""
+    if tx.dialect.name == "postgresql":
+        checks = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'active_is_due'"
+        indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexdef LIKE '%WHERE%'"
+        return set(tx.exec_driver_sql(f"{checks} UNION ALL {indexes.replace('%', '%%')}").scalars())
     statements = tx.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").scalars().all()
     lines = {" ".join(line.split()).rstrip(",") for one in statements for line in one.splitlines()}
-    checks = {line for line in lines if line.startswith("CONSTRAINT") and "CHECK" in line}
-    return checks | {" ".join(one.split()) for one in statements if " WHERE " in one}
+    named = {line for line in lines if line.startswith("CONSTRAINT") and "CHECK" in line}
+    return named | {" ".join(one.split()) for one in statements if " WHERE " in one}
 
 
 def test_migrating_again_changes_nothing_and_keeps_what_is_there(ledger: Ledger) -> None:
@@ -110,8 +99,8 @@ def test_migrating_again_changes_nothing_and_keeps_what_is_there(ledger: Ledger)
     assert now(ledger, recording) == recording
 
 
-def test_a_ledger_without_tables_is_refused_with_the_next_step_and_accepted_after_it(tmp_path: Path) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path}/new.sqlite3")
+def test_a_ledger_without_tables_is_refused_with_the_next_step_and_accepted_after_it(bare_url: str) -> None:
+    ledger = Ledger(bare_url)
     with pytest.raises(LedgerError, match="retroscribe migrate"):
         check_version(ledger)
 
@@ -181,54 +170,6 @@ def test_an_active_row_must_have_a_moment_at_which_it_is_looked_at_again(ledger:
         forget()
 
 
-def count_up(url: str, times: int, _: int) -> int:
-    """Adds to the one recording's attempts by reading first and writing then."""
-    ledger = Ledger(url)
-    for _ in range(times):
-        with ledger.write() as tx:
-            recording = recordings.lock(tx, 1)
-            assert recording is not None
-            assert recordings.amend(tx, recording, attempts=recording.attempts + 1)
-            recordings.note(tx, recording, by=BY, reason="counted")
-    ledger.close()
-    return times
-
-
-def test_writes_of_several_processes_are_neither_lost_nor_locked_out(
-    ledger: Ledger, ledger_url: str, racing: Race
-) -> None:
-    recording = ask_one(ledger)
-
-    assert racing(partial(count_up, ledger_url, 50)) == [50] * PROCESSES
-
-    assert now(ledger, recording).attempts == 50 * PROCESSES
-    assert len(history(ledger, recording)) == 50 * PROCESSES
-
-
-def take_work(url: str, _: int) -> list[int]:
-    ledger = Ledger(url)
-    taken: list[int] = []
-    while True:
-        with ledger.write() as tx:
-            got = recordings.hand_out(tx, Lane.BACKFILL, 1, 7, by=BY, due_at=FAR)
-        if not got:
-            ledger.close()
-            return taken
-        taken += [one.id for one in got]
-
-
-def test_racing_processes_get_each_row_once(ledger: Ledger, ledger_url: str, racing: Race) -> None:
-    asked = ask(ledger, 300)
-
-    taken = racing(partial(take_work, ledger_url))
-
-    assert sorted(one for process in taken for one in process) == [one.id for one in asked]
-
-    with ledger.read() as tx:
-        assert tx.execute(select(func.count()).select_from(transitions)).scalar_one() == 300
-        assert recordings.outstanding(tx, Lane.BACKFILL) == 300
-
-
 def test_rows_are_handed_out_oldest_first_each_with_a_new_epoch_and_only_when_due(ledger: Ledger) -> None:
     first, second, later, third = ask(ledger, 4)
     with ledger.write() as tx:
@@ -252,22 +193,6 @@ def test_a_reader_keeps_its_look_while_others_write(ledger: Ledger) -> None:
     assert now(ledger, recording).state == State.CANCELLED
 
 
-def test_a_ledger_that_another_program_holds_is_unavailable_rather_than_an_error_of_the_driver(
-    ledger: Ledger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("workers.ledger.engine.BUSY_TIMEOUT_SECONDS", 0)
-    impatient = Ledger(ledger_url)
-    holder = sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(LedgerUnavailable, match="locked"), impatient.write():
-        pass
-
-    holder.close()
-    ask_one(ledger)
-    impatient.close()
-
-
 def test_a_lease_is_held_by_one_until_it_is_over_given_back_or_renewed(ledger: Ledger) -> None:
     with ledger.write() as tx:
         assert leases.take(tx, "pump", "one", 60)
@@ -279,18 +204,6 @@ def test_a_lease_is_held_by_one_until_it_is_over_given_back_or_renewed(ledger: L
         assert not leases.take(tx, "pump", "one", 60)
         leases.release(tx, "pump", "two")
         assert leases.take(tx, "pump", "one", 60)
-
-
-def take_lease(url: str, number: int) -> bool:
-    ledger = Ledger(url)
-    with ledger.write() as tx:
-        taken = leases.take(tx, "sweep", f"process {number}", 60)
-    ledger.close()
-    return taken
-
-
-def test_of_racing_processes_one_gets_the_lease(ledger: Ledger, ledger_url: str, racing: Race) -> None:
-    assert sum(racing(partial(take_lease, ledger_url))) == 1
 
 
 def arrival(recording: Recording | None, payload: bytes = b"{}", **changes: Any) -> events.Arrival:

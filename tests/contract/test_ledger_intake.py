@@ -1,8 +1,8 @@
 """What backfills ask for: one recording a request, duplicates counted, and nothing lost on the way into the sums."""
 
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from tests.support.desk import BY, request
+from tests.support.postgres import Postgres
 from workers.errors import InputError
 from workers.ledger import backfills, recordings
 from workers.ledger.backfills import Asked, Intake, Refused
@@ -19,6 +20,8 @@ from workers.ledger.engine import Ledger
 from workers.ledger.funnel import Funnel, funnel
 from workers.ledger.tables import recordings as table
 from workers.model import Lane, Recording, State
+
+pytestmark = pytest.mark.both_ledgers
 
 
 def take(ledger: Ledger, backfill: str, media_ids: Sequence[str], lane: Lane = Lane.BACKFILL, first: int = 2) -> Intake:
@@ -170,19 +173,29 @@ def test_reasons_and_empty_transcripts_are_counted_beside_the_states(ledger: Led
     assert found.states == {"rejected": 2, "indexed": 1, "pending": 1}
 
 
+@pytest.fixture
+def empty_again(request: pytest.FixtureRequest, ledger_url: str, empty_ledger: Path) -> Callable[[], str]:
+    """Empties the test's ledger, which nobody has open, and gives its URL."""
+    if ledger_url.startswith("sqlite"):
+        return lambda: f"sqlite:///{shutil.copy(empty_ledger, ledger_url.removeprefix('sqlite:///'))}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.empty_ledger
+
+
 media = st.sampled_from(["a", "b", "c", "d", "e"])
 lines = st.lists(st.one_of(media, st.none()), max_size=8)
 sending = st.tuples(st.sampled_from(["q1", "q2"]), lines, st.sampled_from(Lane))
 ending = st.tuples(media, st.sampled_from([State.REJECTED, State.FAILED, State.CANCELLED, State.INDEXED]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(sending, ending), max_size=6))
-def test_each_entry_asked_for_is_in_exactly_one_place_of_the_funnel(empty_ledger: Path, steps: list[Any]) -> None:
+def test_each_entry_asked_for_is_in_exactly_one_place_of_the_funnel(
+    empty_again: Callable[[], str], steps: list[Any]
+) -> None:
     asked = {"q1": 0, "q2": 0}
     distinct: set[str] = set()
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(f"sqlite:///{shutil.copy(empty_ledger, folder)}")
+    with closing(Ledger(empty_again())) as ledger:
         for step in steps:
             if len(step) == 2:
                 ended(ledger, *step)
@@ -203,7 +216,6 @@ def test_each_entry_asked_for_is_in_exactly_one_place_of_the_funnel(empty_ledger
         found = {name: counts(ledger, name) for name in asked}
         with ledger.read() as tx:
             rows = tx.execute(select(func.count()).select_from(table)).scalar_one()
-        ledger.close()
 
     assert rows == len(distinct) == sum(one.total for one in found.values())
     for name, number in asked.items():

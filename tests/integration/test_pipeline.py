@@ -26,6 +26,8 @@ from workers.pipeline.track import track
 from workers.pipeline.validate import validate
 from workers.search.query import parse
 
+pytestmark = pytest.mark.both_ledgers
+
 UNSUPPORTED, NO_DURATION, MISSING, TOO_LONG = IDS[3], IDS[47], IDS[57], IDS[84]
 PAST = 1.0
 

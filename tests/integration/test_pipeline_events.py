@@ -31,6 +31,8 @@ from workers.pipeline.sweep import sweep
 from workers.pipeline.track import track
 from workers.search.query import parse
 
+pytestmark = pytest.mark.both_ledgers
+
 TOKEN = reply(200, {"access_token": "a-token", "expires_in": 3600, "token_type": "bearer"})
 MEDIA = reply(200, {"id": "m-1", "format": "ogg", "codec": "opus", "duration": 60})
 PAST = 1.0

@@ -1,13 +1,8 @@
 """A submission whose outcome nobody knows: late news, policy, repetition byte for byte, and the spool."""
 
-import json
 import socket
-import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -20,7 +15,6 @@ from tests.support.sandbox_calls import GOOD
 from tests.support.scripted_server import ScriptedServer, reply
 from workers.errors import RateLimited, Retryable
 from workers.ledger import submissions
-from workers.ledger.engine import sqlite_path
 from workers.model import Reason, Recording, State
 from workers.pipeline import acceptance
 from workers.pipeline.acceptance import Acceptance
@@ -29,6 +23,8 @@ from workers.pipeline.index import index
 from workers.pipeline.submit import submit
 from workers.pipeline.sweep import sweep
 from workers.pipeline.unknown import free
+
+pytestmark = pytest.mark.both_ledgers
 
 PAST = 1.0
 TOKEN = reply(200, {"access_token": "a-token", "expires_in": 3600, "token_type": "bearer"})
@@ -272,91 +268,3 @@ class TestEventsOfEarlierSubmissions:
 
         assert desk.state(accepted) == State.VALIDATED
         assert submit_now(desk, accepted)
-
-
-class TestSpool:
-    """The ledger can't be written when the answer comes."""
-
-    @pytest.fixture
-    def locked(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
-        """Holds the ledger's write lock from the moment at which the API accepted."""
-        monkeypatch.setattr("workers.ledger.engine.BUSY_TIMEOUT_SECONDS", 0.2)
-        path = sqlite_path(desk.resources.settings.effective_database_url)
-        assert path is not None
-        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        client, lock = desk.resources.client, lambda: connection.execute("BEGIN IMMEDIATE")
-        real = client.submit
-
-        def submit_then_lock(*args: Any, **options: Any) -> object:
-            try:
-                return real(*args, **options)
-            finally:
-                lock()
-
-        monkeypatch.setattr(client, "submit", submit_then_lock)
-        yield connection
-        connection.close()
-
-    def test_an_acceptance_is_in_the_spool_from_the_first_failure_on_and_gone_once_recorded(
-        self, desk: Desk, locked: sqlite3.Connection
-    ) -> None:
-        ready = desk.validated(GOOD[0])
-        worker = threading.Thread(target=submit, args=(desk.resources, ready.id, ready.epoch), kwargs={"by": BY})
-        worker.start()
-        (path,) = eventually(lambda: self._spooled(desk), what="the spool file", timeout=30)
-        assert json.loads(path.read_text())["transcription_id"]
-        assert path.stat().st_mode & 0o077 == 0
-
-        locked.execute("ROLLBACK")
-        worker.join()
-
-        assert desk.state(ready) == State.TRANSCRIBING
-        assert self._spooled(desk) == []
-
-    def test_a_worker_that_is_stopped_leaves_it_to_the_sweep_which_takes_it_before_the_lease_is_judged(
-        self, desk: Desk, locked: sqlite3.Connection
-    ) -> None:
-        ready = desk.validated(GOOD[0])
-        worker = threading.Thread(target=submit, args=(desk.resources, ready.id, ready.epoch), kwargs={"by": BY})
-        worker.start()
-        eventually(lambda: self._spooled(desk), what="the spool file", timeout=30)
-        desk.resources.stopping.set()
-        worker.join()
-        assert len(self._spooled(desk)) == 1
-        locked.execute("ROLLBACK")
-
-        found = swept(desk, ready)
-
-        assert (found.state, found.transcription_id is not None) == (State.TRANSCRIBING, True)
-        assert self._spooled(desk) == []
-        assert desk.way(ready) == [State.QUEUED, State.VALIDATED, State.SUBMITTING, State.TRANSCRIBING]
-
-    def test_a_file_that_is_not_what_was_written_is_set_aside(self, desk: Desk) -> None:
-        folder = desk.resources.settings.home / "spool"
-        folder.mkdir()
-        for name, text in (("a", "{"), ("b", '{"callback_ref": "x"}'), ("c", json.dumps(["x"]))):
-            (folder / f"{name}.json").write_text(text)
-        unmatched = {"callback_ref": "e" * 32, "transcription_id": "t"}
-        (folder / "d.json").write_text(json.dumps(unmatched))
-
-        assert acceptance.take_spooled(desk.resources, by=BY) == 0
-
-        assert sorted(path.name for path in folder.iterdir()) == [f"{name}.unusable" for name in "abcd"]
-
-    def test_news_of_not_accepted_waits_for_the_ledger_too(
-        self, desk: Desk, sandbox: Sandbox, locked: sqlite3.Connection
-    ) -> None:
-        ready = desk.validated(GOOD[0])
-        sandbox.faults(submit_status=429)
-        release = threading.Timer(0.7, locked.execute, ["ROLLBACK"])  # after the first try at the latest
-        release.start()
-
-        with pytest.raises(RateLimited):
-            submit_now(desk, ready)
-
-        release.join()
-        assert desk.submissions(ready)[0].outcome == submissions.NOT_SENT
-        assert desk.state(ready) == State.VALIDATED
-
-    def _spooled(self, desk: Desk) -> list[Path]:
-        return list((desk.resources.settings.home / "spool").glob("*.json"))

@@ -20,6 +20,8 @@ from workers.pipeline.validate import validate
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
+pytestmark = pytest.mark.both_ledgers
+
 PAST = 1.0
 FAR = 1e12
 

@@ -44,7 +44,7 @@ def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
         ("RETROSCRIBE_RECEIVER_MAX_BYTES", "10", "must be greater than or equal to 1024"),
         ("RETROSCRIBE_REDIS_URL", "http://cache", "must begin with redis://, rediss://, unix://"),
         ("RETROSCRIBE_BROKER_URL", "amqp://broker", "must begin with redis://, rediss://, unix://"),
-        ("RETROSCRIBE_DATABASE_URL", "mysql://db", "must begin with sqlite://;"),
+        ("RETROSCRIBE_DATABASE_URL", "mysql://db", "must begin with sqlite://, postgresql+psycopg://, postgresql://;"),
         ("RETROSCRIBE_PUBLIC_URL", "http://calls.example.com", "must be https unless its host is loopback"),
         ("RETROSCRIBE_PUBLIC_URL", "calls.example.com", "must be an http or https URL"),
         ("RETROSCRIBE_LANGUAGES", " , ", "name at least one BCP 47 tag"),
@@ -73,6 +73,7 @@ def test_given_a_wrong_value_then_one_sentence_names_variable_value_and_next_ste
         ("RETROSCRIBE_BROKER_URL", f"amqp://user:{PASSWORD}@broker"),
         ("RETROSCRIBE_BROKER_URL", f"amqp://user:{PASSWORD}/with@signs@broker"),
         ("RETROSCRIBE_DATABASE_URL", f"mysql://user:{PASSWORD}@db"),
+        ("RETROSCRIBE_DATABASE_URL", f"mysql://db/calls?user=me&password={PASSWORD}"),
         ("RETROSCRIBE_PUBLIC_URL", f"http://user:{PASSWORD}@calls.example.com"),
         ("GENESYS_BASE_URL", f"ftp://user:{PASSWORD}@api"),
     ],
@@ -118,6 +119,19 @@ def test_given_a_url_of_redis_then_kombus_form_of_it_is_derived(url: str, form: 
     assert kombu_url(url) == form
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_given_a_url_of_postgresql_then_it_names_the_driver_and_the_ledger_may_be_shared(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("RETROSCRIBE_DATABASE_URL", f"{scheme}://user:word@db:5433/calls?sslmode=require")
+
+    settings = load_settings()
+
+    assert settings.effective_database_url == "postgresql+psycopg://user:word@db:5433/calls?sslmode=require"
+    assert settings.shared_ledger
+    assert not Settings(database_url="sqlite:////srv/postgresql.sqlite3").shared_ledger
+
+
 class TestSocket:
     def test_given_a_short_home_then_the_socket_is_in_it(self) -> None:
         settings = Settings(home=Path("/srv/retroscribe"))
@@ -144,6 +158,18 @@ class TestWebhookSecret:
         monkeypatch.setenv("RETROSCRIBE_WEBHOOK_SECRETS", f" {'n' * 16} , {'o' * 16},")
 
         assert load_settings().signing_secrets == (b"n" * 16, b"o" * 16)
+        assert not (tmp_path / ".retroscribe").exists()
+
+    def test_given_a_shared_ledger_and_no_secrets_then_only_asking_for_them_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("RETROSCRIBE_DATABASE_URL", f"postgresql://user:{PASSWORD}@db/calls")
+        settings = load_settings()
+
+        with pytest.raises(SettingsProblem, match=r"^RETROSCRIBE_WEBHOOK_SECRETS is not set: ") as refused:
+            _ = settings.signing_secrets
+
+        assert PASSWORD not in str(refused.value)
         assert not (tmp_path / ".retroscribe").exists()
 
     def test_given_processes_that_race_then_all_get_the_one_secret_that_only_its_owner_reads(

@@ -140,6 +140,8 @@ def _checked_settings(*, calls_api: bool) -> Settings:
     settings = load_settings()
     if calls_api:
         settings.genesys.credentials()
+    if settings.callback_base_url or not calls_api:
+        _ = settings.signing_secrets
     ledger = Ledger(settings.effective_database_url)
     check_version(ledger)
     ledger.close()

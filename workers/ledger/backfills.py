@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from workers.errors import InputError
 from workers.ledger import submissions
-from workers.ledger.statements import insert_or_ignore
+from workers.ledger.statements import insert_or_ignore, one_after_the_other
 from workers.ledger.tables import RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
 from workers.model import Lane, Reason, State, TranscriptionRequest
 
@@ -93,6 +93,8 @@ def add(tx: Connection, backfill: Backfill, lane: Lane, asked: Sequence[Asked], 
 
     Safe to repeat: an entry that this backfill has asked for at the same place changes nothing.
     """
+    # Two that take the same requests in, each in its own order, would wait for each other's rows.
+    one_after_the_other(tx, "intake")
     now = time.time()
     by_fingerprint: dict[bytes, Asked] = {}
     for one in asked:

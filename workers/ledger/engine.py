@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from workers.errors import LedgerError, LedgerUnavailable
+from workers.ledger import postgresql
 
 BUSY_TIMEOUT_SECONDS = 10
 # WAL needs shared memory between the processes, which these do not give (sqlite.org/wal.html, "same host computer").
@@ -24,17 +25,24 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 class Ledger:
-    """The ledger's door: `with ledger.write() as tx` is one short transaction, `read()` a consistent look.
+    """The ledger's door: `with ledger.write() as tx` is one short transaction, `read()` a look at one moment.
 
-    Thread-safe. Raises LedgerUnavailable when the database can't be reached or stays locked: nothing was written then,
-    and the caller may try again.
+    Thread-safe. Raises LedgerUnavailable when the database can't be reached, or a lock is not to be had in time, and
+    the caller may try again: nothing was written then, unless a server was lost while it committed. Nobody knows that,
+    so whoever tries again looks first, as every conditional change does, or does what is safe to repeat.
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else _server_engine(url)
-        self._writer = self._engine.execution_options(retroscribe_write=True)
         path = sqlite_path(url)
-        self._turn: AbstractContextManager[object] = nullcontext() if path is None else _Turn(path)
+        self._turn: AbstractContextManager[object]
+        if _parsed(url).get_backend_name() == "sqlite":
+            self._engine = self._reader = _sqlite_engine(url)
+            self._turn = nullcontext() if path is None else _Turn(path)
+        else:
+            self._engine = postgresql.server_engine(_parsed(url))
+            self._reader = postgresql.reader(self._engine)
+            self._turn = nullcontext()
+        self._writer = self._engine.execution_options(retroscribe_write=True)
 
     @property
     def engine(self) -> Engine:
@@ -47,7 +55,7 @@ class Ledger:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with _translated(), self._engine.connect() as connection:
+        with _translated(), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -77,7 +85,7 @@ class _Turn:
 
 def sqlite_path(url: str) -> Path | None:
     """The file of an SQLite URL, None for a server."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
@@ -101,29 +109,31 @@ def _lies_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # it may hold a password, so nothing of it is shown
+        raise LedgerError(
+            "RETROSCRIBE_DATABASE_URL is no URL of a ledger: give it as postgresql+psycopg://user:password@host/name, "
+            "percent-encode what is special in the password, or as sqlite:///path."
+        ) from None
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
-        if isinstance(error, DatabaseError) and type(error) not in (DatabaseError, OperationalError):
+    except PoolTimeoutError:
+        raise LedgerUnavailable("The ledger can't be used now (all connections to it are in use).") from None
+    except DBAPIError as error:
+        why = _sqlite_trouble(error) if isinstance(error.orig, sqlite3.Error) else postgresql.trouble(error)
+        if why is None:
             raise  # a fault of ours, such as a constraint that was not minded
-        # The driver's text may quote SQL and its values, so only its kind is kept.
-        origin = getattr(error, "orig", None) or error
-        known = str(origin) if isinstance(origin, sqlite3.Error) else type(origin).__name__
-        raise LedgerUnavailable(f"The ledger can't be used now ({known}).") from None
+        raise LedgerUnavailable(f"The ledger can't be used now ({why}).") from None
 
 
-def _server_engine(url: str) -> Engine:
-    return create_engine(
-        url,
-        pool_size=20,
-        pool_timeout=30,
-        pool_pre_ping=True,
-        isolation_level="READ COMMITTED",
-        hide_parameters=True,
-        connect_args={"connect_timeout": 5},
-    )
+def _sqlite_trouble(error: DBAPIError) -> str | None:
+    return str(error.orig) if type(error) in (DatabaseError, InterfaceError, OperationalError) else None
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -2,10 +2,11 @@
 
 import time
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from workers.ledger.statements import change, insert_or_ignore
 from workers.ledger.tables import IS_NEW, events, recordings, transcripts
@@ -17,11 +18,6 @@ IGNORED: Final = "ignored"
 REFUSED: Final = "refused"
 UNMATCHED: Final = "unmatched"
 
-_ONE: Final = select(events.c.id, events.c.has_result).where(
-    events.c.transcription_id == bindparam("transcription_id"), events.c.type == bindparam("type")
-)
-_SAME: Final = _ONE.where(events.c.recording_id == bindparam("recording_id"))
-_SAME_UNMATCHED: Final = _ONE.where(events.c.recording_id.is_(None), events.c.callback_ref == bindparam("callback_ref"))
 _WAITING: Final = select(events).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).order_by(events.c.id)
 _IS_WAITING: Final = select(events.c.id).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).limit(1)
 _PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
@@ -64,31 +60,18 @@ def pack(payload: bytes) -> bytes:
 
 
 def store(tx: Connection, arrival: Arrival) -> bool:
-    """Keeps an event; False when it is there already. One with a result replaces one without."""
-    key = {"transcription_id": arrival.transcription_id, "type": arrival.type}
+    """Keeps an event; False when it is there already. One with a result replaces one without.
+
+    Several receivers may take the same one at once: what another has not committed yet is waited for.
+    """
+    content = {"payload": arrival.packed, "has_result": arrival.has_result, "state": arrival.state}
+    values = {**content, "received_at": time.time(), "detail": arrival.detail}
+    key = {"recording_id": arrival.recording_id, "transcription_id": arrival.transcription_id, "type": arrival.type}
+    if insert_or_ignore(tx, events, [{**key, **values, "callback_ref": arrival.callback_ref}]):
+        return True
     if arrival.recording_id is None:
-        before = tx.execute(_SAME_UNMATCHED, {**key, "callback_ref": arrival.callback_ref}).first()
-    else:
-        before = tx.execute(_SAME, {**key, "recording_id": arrival.recording_id}).first()
-    if before is None:
-        row = {
-            "received_at": time.time(),
-            "callback_ref": arrival.callback_ref,
-            "recording_id": arrival.recording_id,
-            "transcription_id": arrival.transcription_id,
-            "type": arrival.type,
-            "payload": arrival.packed,
-            "has_result": arrival.has_result,
-            "state": arrival.state,
-            "detail": arrival.detail,
-        }
-        insert_or_ignore(tx, events, [row])
-        return True
-    if arrival.has_result and not before.has_result:
-        better = {"payload": arrival.packed, "has_result": True, "state": arrival.state, "received_at": time.time()}
-        change(tx, events, {"id": before.id}, better)
-        return True
-    return False
+        key = {"callback_ref": arrival.callback_ref, "transcription_id": arrival.transcription_id, "type": arrival.type}
+    return arrival.has_result and change(tx, events, {**key, "has_result": False}, values) == 1
 
 
 def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
@@ -148,3 +131,65 @@ def transcript_payload(tx: Connection, recording_id: int) -> bytes | None:
     """The event that carried the recording's transcript, as received."""
     kept = tx.execute(_PAYLOAD, {"recording_id": recording_id}).scalar()
     return None if kept is None else zlib.decompress(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An event without its payload, for people; `received_at` is Unix seconds, `media_id` and `ref` its recording's."""
+
+    id: int
+    received_at: float
+    type: str
+    state: str
+    transcription_id: str
+    has_result: bool
+    detail: str | None
+    media_id: str | None
+    ref: str | None
+
+
+_LISTED: Final = select(
+    events.c.id,
+    events.c.received_at,
+    events.c.type,
+    events.c.state,
+    events.c.transcription_id,
+    events.c.has_result,
+    events.c.detail,
+    recordings.c.media_id,
+    recordings.c.ref,
+).join_from(events, recordings, isouter=True)
+#: Kept, and not for a recording: literals, so that an index over just these can be used.
+_IS_ASIDE: Final = events.c.state.in_([literal_column("'refused'"), literal_column("'unmatched'")])
+
+
+def waiting_among(tx: Connection, recording_ids: Collection[int]) -> set[int]:
+    """Those of the recordings (ids, at most 500) of which the inbox holds something that nobody has applied yet."""
+    mine = select(events.c.recording_id).where(IS_NEW, events.c.recording_id.in_(recording_ids))
+    return set(tx.execute(mine).scalars())
+
+
+def of_recording(tx: Connection, recording_id: int) -> list[Listed]:
+    """The recording's events, oldest first."""
+    mine = _LISTED.where(events.c.recording_id == recording_id).order_by(events.c.id)
+    return [Listed(**row) for row in tx.execute(mine).mappings()]
+
+
+def listed(
+    tx: Connection, *, state: str | None = None, recording_ids: Collection[int] | None = None, most: int
+) -> list[Listed]:
+    """The newest events, newest first: those in that state and of these recordings (ids), if such are named."""
+    wanted = _LISTED
+    if state is not None:
+        wanted = wanted.where(events.c.state == state)
+    if state in (REFUSED, UNMATCHED):
+        wanted = wanted.where(_IS_ASIDE)
+    if recording_ids is not None:
+        wanted = wanted.where(events.c.recording_id.in_(recording_ids))
+    return [Listed(**row) for row in tx.execute(wanted.order_by(events.c.id.desc()).limit(most)).mappings()]
+
+
+def aside(tx: Connection) -> dict[str, int]:
+    """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
+    counted = select(events.c.state, func.count().label("number")).where(_IS_ASIDE).group_by(events.c.state)
+    return {row.state: row.number for row in tx.execute(counted)}

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from workers.ledger.tables import duplicates, intake_rejects, recordings
+from workers.ledger.tables import double_acceptances, duplicates, intake_rejects, recordings
 from workers.model import Reason, State
 
 _WITH_REASONS: Final = (State.REJECTED, State.FAILED, State.PARKED, State.CANCELLED)
@@ -18,6 +18,8 @@ class Funnel:
 
     `shared_by_state` counts the recordings behind the duplicates that belong to other backfills; `empty` the indexed
     ones without a word; `reasons` has a count for each state that ended badly and each of its reason codes.
+    `accepted_twice` counts recordings that were paid for more than once, `unknown_decided_at` (Unix seconds) is when
+    the policy decides about the first of those whose outcome is unknown, None without any.
     """
 
     states: Mapping[str, int]
@@ -27,6 +29,8 @@ class Funnel:
     intake_rejects: int
     reasons: Mapping[str, Mapping[str, int]]
     empty: int
+    accepted_twice: int
+    unknown_decided_at: float | None
 
     @property
     def total(self) -> int:
@@ -77,6 +81,8 @@ def funnel(tx: Connection, backfill_id: int) -> Funnel:
         intake_rejects=int(tx.execute(rejects).scalar_one()),
         reasons=reasons,
         empty=empty,
+        accepted_twice=_accepted_twice(tx, backfill_id),
+        unknown_decided_at=_unknown_decided_at(tx, backfill_id) if states.get(State.UNKNOWN) else None,
     )
 
 
@@ -87,6 +93,19 @@ def speed(tx: Connection, backfill_id: int) -> Speed:
     )
     mine = figures.where(recordings.c.backfill_id == backfill_id, recordings.c.accepted_at.is_not(None))
     return Speed(*tx.execute(mine).one())
+
+
+def _accepted_twice(tx: Connection, backfill_id: int) -> int:
+    twice = recordings.c.id.in_(select(double_acceptances.c.recording_id))
+    # The sum keeps SQLite from going through the whole backfill: there are few double acceptances, if any.
+    counted = select(func.count()).where(twice, recordings.c.backfill_id + 0 == backfill_id)
+    return int(tx.execute(counted).scalar_one())
+
+
+def _unknown_decided_at(tx: Connection, backfill_id: int) -> float | None:
+    unknown = (recordings.c.backfill_id == backfill_id, recordings.c.state == State.UNKNOWN)
+    first: float | None = tx.execute(select(func.min(recordings.c.due_at)).where(*unknown)).scalar_one()
+    return first
 
 
 def _duplicates(tx: Connection, backfill_id: int) -> tuple[dict[str, int], dict[str, int]]:

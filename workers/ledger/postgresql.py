@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
-from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 
 from workers.errors import LedgerError
 
 #: A statement waits no longer than this for a lock, and a thread for a connection.
 LOCK_SECONDS: Final = 10
-_LOCK_TIMEOUT: Final = f"lock_timeout={LOCK_SECONDS}s"
+_LOCK_TIMEOUT: Final = f"lock_timeout={LOCK_SECONDS * 1000}"
 #: A client that froze or went away in the middle of a transaction loses it, and with it its locks, after half a minute.
 _OPTIONS: Final = f"-c {_LOCK_TIMEOUT} -c statement_timeout=300s -c idle_in_transaction_session_timeout=30s"
 #: What the query of the URL says goes before these. A dead host or a broken path is noticed within a minute.
@@ -33,8 +32,6 @@ _NOT_OURS: Final = ("08", "28", "3D", "40", "53", "57", "58", "XX")
 _NOT_OURS_EITHER: Final = ("25006", "25P03", "25P04", "42501", "55006", "55P03")
 #: No such schema, column or table.
 _OTHER_SCHEMA: Final = ("3F000", "42703", "42P01")
-#: A server that was demoted or goes down: the sessions that are left of it are of no use.
-_LEFT: Final = ("25006", "57P01", "57P02", "57P03")
 
 
 def server_engine(url: URL) -> Engine:
@@ -59,7 +56,6 @@ def server_engine(url: URL) -> Engine:
             "run `pip install 'retroscribe[postgres]'`."
         ) from None
     event.listen(engine, "connect", _make_durable)
-    event.listen(engine, "handle_error", _leave)
     return engine
 
 
@@ -102,8 +98,3 @@ def _make_durable(connection: Any, _record: object) -> None:
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
     connection.autocommit = False
-
-
-def _leave(context: ExceptionContext) -> None:
-    if getattr(context.original_exception, "sqlstate", None) in _LEFT:
-        context.is_disconnect = True

@@ -36,7 +36,7 @@ def query() -> Select[Any]:
 
 
 _GET: Final = query().where(recordings.c.id == bindparam("id"))
-_LOCK: Final = _GET.with_for_update(of=recordings)
+_LOCK: Final = _GET.with_for_update(of=recordings, key_share=True)
 _NOTE: Final = insert(transitions)
 
 
@@ -161,7 +161,7 @@ def hand_out(tx: Connection, lane: Lane, backfill_id: int, most: int, *, by: str
         recordings.c.backfill_id == backfill_id,
         recordings.c.due_at <= now,
     )
-    ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True)
+    ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True, key_share=True)
     chosen = tx.execute(ids).scalars().all()
     if not chosen:
         return []
@@ -271,3 +271,66 @@ def _remember(
 def _change(tx: Connection, recording: Recording, values: dict[str, Any]) -> bool:
     unchanged = {"id": recording.id, "state": recording.state, "epoch": recording.epoch}
     return change(tx, recordings, unchanged, values) == 1
+
+
+def ids_in(
+    tx: Connection,
+    backfill_id: int,
+    state: State,
+    *,
+    reason: str | None = None,
+    after_id: int = 0,
+    most: int | None = None,
+    hold: bool = False,
+) -> list[int]:
+    """The backfill's next recordings (ids, ascending) in that state and with that reason, if one is named.
+
+    With `hold` no other writer changes them before the transaction ends.
+    """
+    mine = select(recordings.c.id).where(
+        recordings.c.backfill_id == backfill_id, recordings.c.state == state, recordings.c.id > after_id
+    )
+    if reason is not None:
+        mine = mine.where(recordings.c.reason == reason)
+    mine = mine.order_by(recordings.c.id).limit(most)
+    return list(tx.execute(mine.with_for_update(key_share=True) if hold else mine).scalars())
+
+
+def begin_anew(tx: Connection, recording_ids: Sequence[int], state: State, *, by: str) -> None:
+    """Makes recordings (ids, at most 500, held by `ids_in`) that ended in `state` pending, as if they were new.
+
+    A message or a POST of theirs that has not begun does nothing then.
+    """
+    check_transition(state, State.PENDING)
+    if not recording_ids:
+        return
+    now = time.time()
+    anew = {"state": State.PENDING, "reason": Reason.RETRIED, "detail": None, "transcription_id": None, "repeats": None}
+    counters = {"attempts": 0, "resends": 0, "polls": 0, "epoch": recordings.c.epoch + 1}
+    theirs = update(recordings).where(recordings.c.id.in_(recording_ids))
+    tx.execute(theirs.values(**anew, **counters, due_at=now, changed_at=now))
+    row = {"at": now, "from_state": state, "to_state": State.PENDING, "by": by, "reason": Reason.RETRIED}
+    tx.execute(insert(transitions), [{**row, "recording_id": one} for one in recording_ids])
+
+
+def reasons_in(tx: Connection, backfill_id: int, states: Iterable[State]) -> dict[tuple[State, str | None], int]:
+    """How many of the backfill's recordings are in these states, by state and reason."""
+    counted = (
+        select(recordings.c.state, recordings.c.reason, func.count().label("number"))
+        .where(recordings.c.backfill_id == backfill_id, recordings.c.state.in_(list(states)))
+        .group_by(recordings.c.state, recordings.c.reason)
+        .order_by(recordings.c.state, recordings.c.reason)
+    )
+    return {(State(row.state), row.reason): row.number for row in tx.execute(counted)}
+
+
+def waiting_before(tx: Connection, recording: Recording) -> int:
+    """How many recordings of its backfill and lane are handed out before this waiting one."""
+    earlier = select(func.count()).where(
+        IS_PENDING,
+        recordings.c.lane == recording.lane,
+        recordings.c.backfill_id == recording.backfill_id,
+        recordings.c.id < recording.id,
+        recordings.c.due_at <= time.time(),
+    )
+    return int(tx.execute(earlier).scalar_one())

@@ -1,11 +1,14 @@
 """Statements that are built once: building one anew costs five times as much as running it."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, Update, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
+
+from workers.ledger.postgresql import take_turn
 
 
 def change(tx: Connection, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
@@ -15,10 +18,22 @@ def change(tx: Connection, table: Table, where: Mapping[str, Any], values: Mappi
     return tx.execute(statement, {**parameters, **{f"set_{name}": value for name, value in values.items()}}).rowcount
 
 
-def insert_or_ignore(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Inserts the rows, passing over those that a unique constraint already has."""
-    if rows:
-        tx.execute(_insert_or_ignore(table, tx.dialect.name), rows)
+def insert_or_ignore(tx: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Inserts the rows, passing over those that a unique constraint already has; gives how many were new.
+
+    A row that another transaction is about to insert is waited for.
+    """
+    return tx.execute(_insert_or_ignore(table, tx.dialect.name), rows).rowcount if rows else 0
+
+
+def one_after_the_other(tx: Connection, what: str, *, patient: bool = False) -> None:
+    """Has the transactions that do `what` wait for each other, however many machines there are.
+
+    SQLite's writers do so anyway. Raises LedgerUnavailable when the turn does not come in time; `patient` ones wait as
+    long as it takes.
+    """
+    if tx.dialect.name == "postgresql":
+        take_turn(tx, zlib.crc32(what.encode()), patient=patient)
 
 
 @lru_cache(maxsize=512)
@@ -30,4 +45,4 @@ def _update(table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> U
 @lru_cache(maxsize=64)
 def _insert_or_ignore(table: Table, dialect: str) -> Insert:
     build = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return build(table).on_conflict_do_nothing()
+    return build(table).on_conflict_do_nothing().inline().execution_options(preserve_rowcount=True)

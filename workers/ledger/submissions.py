@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from workers.ledger.statements import change, insert_or_ignore
+from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import double_acceptances, submissions
 
 OPEN: Final = "open"
@@ -28,7 +28,7 @@ _NEXT_NUMBER: Final = select(func.coalesce(func.max(submissions.c.number), 0) + 
     submissions.c.recording_id == bindparam("recording_id")
 )
 _BY_ID: Final = select(submissions).where(submissions.c.id == bindparam("id"))
-_LOCK: Final = _BY_ID.with_for_update()
+_LOCK: Final = _BY_ID.with_for_update(key_share=True)
 _BY_CALLBACK_REF: Final = select(submissions).where(submissions.c.callback_ref == bindparam("ref"))
 _BY_TRANSCRIPTION_ID: Final = select(submissions).where(submissions.c.transcription_id == bindparam("id"))
 _DOUBLE: Final = select(double_acceptances.c.at).where(double_acceptances.c.transcription_id == bindparam("id"))
@@ -96,6 +96,8 @@ def settle(
     still unknown. A transcription id that another submission has already is left there: the API answered both with
     the same one. The first id of a submission stays.
     """
+    if transcription_id is not None:
+        one_after_the_other(tx, f"transcription {transcription_id}")
     before = _from_row(tx.execute(_LOCK, {"id": submission_id}).mappings().one())
     if before.outcome == ACCEPTED and outcome != ACCEPTED:
         return before

@@ -161,6 +161,16 @@ events: Final = Table(
     Column("detail", Text),
     UniqueConstraint("recording_id", "transcription_id", "type"),
 )
+_IS_UNMATCHED: Final = events.c.recording_id.is_(None)
+Index(
+    "events_unmatched",
+    events.c.callback_ref,
+    events.c.transcription_id,
+    events.c.type,
+    unique=True,
+    sqlite_where=_IS_UNMATCHED,
+    postgresql_where=_IS_UNMATCHED,
+)
 IS_NEW: Final = events.c.state == literal_column("'new'")
 Index("events_waiting", events.c.id, sqlite_where=IS_NEW, postgresql_where=IS_NEW)
 

@@ -28,6 +28,8 @@ def check_settings() -> tuple[Settings | None, Finding]:
     """The settings, None when they can't be used, and what there is to say about them."""
     try:
         settings = load_settings()
+        if settings.callback_base_url and settings.shared_ledger:
+            _ = settings.signing_secrets
         unknown = _unknown_names()
     except SettingsProblem as error:
         # The value of a URL may hold a password.

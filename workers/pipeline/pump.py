@@ -1,7 +1,5 @@
 """Keeps about 30 s of work in the queues: the backlog lives in the ledger, not in the broker."""
 
-import os
-import socket
 import time
 from dataclasses import replace
 from typing import Final
@@ -11,8 +9,9 @@ from sqlalchemy import Connection
 
 from workers import dispatch
 from workers.errors import PartUnreachable
-from workers.ledger import controls, leases, recordings
+from workers.ledger import controls, recordings
 from workers.model import CallClass, Lane, Reason, Recording, State
+from workers.pipeline.alone import alone
 from workers.pipeline.api import PROBE_EVERY_SECONDS, closed_for
 from workers.pipeline.clock import NOW, after
 from workers.pipeline.postpone import OUT_SECONDS
@@ -31,17 +30,17 @@ GATE_TOO_FAR_SECONDS: Final = 30.0
 #: States in which a recording may still show that its result comes back.
 UNDER_WAY: Final = frozenset({State.QUEUED, State.VALIDATED, State.SUBMITTING, State.TRANSCRIBING})
 
-HOLDER: Final = f"{socket.gethostname()}:{os.getpid()}"
-
 
 def pump(resources: Resources, *, by: str) -> int:
     """Hands out waiting recordings up to the window of each lane, live first; gives how many were sent.
 
     One process of the fleet at a time: another one's run makes this one do nothing.
     """
-    with resources.ledger.write() as tx:
-        if not leases.take(tx, "pump", HOLDER, LEASE_SECONDS):
-            return 0
+    with alone(resources, "pump", LEASE_SECONDS) as mine:
+        return _hand_out(resources, by=by) if mine else 0
+
+
+def _hand_out(resources: Resources, *, by: str) -> int:
     with resources.ledger.read() as tx:
         standing = controls.halt(tx, resources.client_key)
         way = way_back(tx, resources)

@@ -215,6 +215,9 @@ class _Attempt:
         while True:
             try:
                 with self._resources.ledger.write() as tx:
+                    # First, as everywhere: who locks the submission first and then this could wait for a webhook's
+                    # transaction, which waits for it.
+                    recordings.lock(tx, self.recording.id)
                     return write(tx)
             except LedgerUnavailable:
                 if time.time() > (self.recording.due_at or 0) or self._resources.stopping.wait(1):

@@ -10,15 +10,15 @@ from sqlalchemy import Connection
 
 from config import queues
 from workers import dispatch
-from workers.ledger import controls, events, leases, recordings
+from workers.ledger import controls, events, recordings
 from workers.ledger.states import SWEPT
 from workers.model import Lane, Recording, State
 from workers.pipeline import acceptance, unknown
+from workers.pipeline.alone import alone
 from workers.pipeline.api import closed_for
 from workers.pipeline.clock import after
 from workers.pipeline.events import UNINDEXED_SECONDS
 from workers.pipeline.postpone import OUT_SECONDS
-from workers.pipeline.pump import HOLDER
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -42,9 +42,12 @@ def sweep(resources: Resources, *, by: str) -> int:
     One process of the fleet at a time. Raises PartUnreachable without a broker: the rows come due again.
     """
     acceptance.take_spooled(resources, by=by)  # before a lease that is over says that nobody knows
-    with resources.ledger.write() as tx:
-        if not leases.take(tx, "sweep", HOLDER, LEASE_SECONDS):
-            return 0
+    with alone(resources, "sweep", LEASE_SECONDS) as mine:
+        return _look(resources, by=by) if mine else 0
+
+
+def _look(resources: Resources, *, by: str) -> int:
+    with resources.ledger.read() as tx:
         late = events.recordings_with_waiting(tx, BATCH, time.time() - EVENT_IS_LATE_SECONDS)
     for recording_id, media_id in late[: _room(queues.INDEX)] if late else ():
         dispatch.send_index(recording_id, media_id)

@@ -36,8 +36,8 @@ def run_stack(
     """
     settings.genesys.credentials()
     with occupied(settings.home):
-        _prepare(settings)
         _ = settings.signing_secrets  # made before several processes ask for it at once
+        _prepare(settings)
         Supervisor(children(settings), log).run(stop, started=lambda: started(addresses(settings)))
 
 

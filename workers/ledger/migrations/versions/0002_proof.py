@@ -57,3 +57,11 @@ def upgrade() -> None:
         "recordings_to_sweep", "recordings", ["state", "due_at"], sqlite_where=_SWEPT, postgresql_where=_SWEPT
     )
     op.create_index("ix_double_acceptances_recording_id", "double_acceptances", ["recording_id"])
+    op.create_index(
+        "events_unmatched",
+        "events",
+        ["callback_ref", "transcription_id", "type"],
+        unique=True,
+        sqlite_where=sa.text("recording_id IS NULL"),
+        postgresql_where=sa.text("recording_id IS NULL"),
+    )
