@@ -19,6 +19,7 @@ from workers.ledger import recordings
 from workers.ledger.states import ACTIVE
 from workers.model import Lane, Recording, State
 from workers.pipeline.status import Status, status
+from workers.pipeline.way_back import WayBack
 from workers.resources import Resources
 
 ALL_INDEXED: Final = 0
@@ -178,7 +179,7 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
 
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
-    if now.halt is not None:
+    if now.halt is not None or (now.way_back == WayBack.NONE and now.unsubmitted):
         return "Nothing is submitted until that is mended; the recordings are stored and go on by themselves then."
     if now.outages >= OUTAGES:
         return (

@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 from rich.console import Group, RenderableType
@@ -11,10 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.common import console, duration, existing_resources
-from workers.model import State
+from workers.cli.obstacles import UNPROVED
+from workers.model import Reason, State
 from workers.pipeline.status import Status, status, statuses
+from workers.pipeline.way_back import NO_WAY, WayBack
 
-_BAD = {State.REJECTED: "yellow", State.FAILED: "red", State.PARKED: "magenta", State.UNKNOWN: "magenta"}
+STYLES: Final = {
+    State.INDEXED: "green",
+    State.REJECTED: "yellow",
+    State.FAILED: "red",
+    State.PARKED: "magenta",
+    State.UNKNOWN: "magenta",
+}
+
+#: What settles most parked recordings of that reason.
+_WAYS: Final[Mapping[str, str]] = {Reason.OVERDUE: "--resubmit --pay-again", Reason.OUTCOME_UNKNOWN: "--resubmit"}
 
 _OVERVIEW = ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked")
 
@@ -61,7 +73,8 @@ def overview(found: list[Status]) -> RenderableType:
         beside = (one.counts.duplicates, one.counts.intake_rejects)
         figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts, *beside)
         table.add_row(one.backfill.name, _word(one), *map(str, figures), left)
-    return table
+    halts = dict.fromkeys(f"HALTED: {one.halt.detail}" for one in found if one.halt)
+    return Group(table, *(Text(line) for line in halts))
 
 
 def details(one: Status) -> RenderableType:
@@ -76,7 +89,7 @@ def details(one: Status) -> RenderableType:
         number = counts.states.get(state, 0)
         if number:
             reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.reasons.get(state, {}).items()))
-            table.add_row(Text(state, style=_BAD.get(state, "")), str(number), Text(reasons, style="dim"))
+            table.add_row(Text(state, style=STYLES.get(state, "")), str(number), Text(reasons, style="dim"))
     if counts.duplicates:
         table.add_row("duplicates", str(counts.duplicates), Text("asked for before, not paid again", style="dim"))
     if counts.intake_rejects:
@@ -108,4 +121,31 @@ def remarks(one: Status) -> list[str]:
         lines.append(f"about {duration(one.eta_seconds)} until the last one is submitted")
     if one.halt is not None:
         lines.append(f"HALTED: {one.halt.detail}")
+    if one.way_back == WayBack.NONE:
+        lines.append(NO_WAY)
+    elif one.way_back == WayBack.UNPROVED and one.unsubmitted:
+        lines.append(UNPROVED)
+    return [*lines, *_for_a_person(one)]
+
+
+def _for_a_person(one: Status) -> list[str]:
+    """What somebody should look at or decide about, with the command for it."""
+    name, counts = one.backfill.name, one.counts
+    lines = []
+    if unknown := counts.states.get(State.UNKNOWN, 0):
+        first = counts.unknown_decided_at or 0
+        soon = f"in {duration(first - time.time())}" if first > time.time() else "within seconds"
+        lines.append(f"{unknown} unknown: without proof, the policy decides about the first of them {soon}")
+    lines += [
+        f"{number} parked ({reason}), a person decides: "
+        f"`retroscribe resolve {name} --reason {reason} {_WAYS.get(reason, '--resubmit')}`, or --drop"
+        for reason, number in sorted(counts.reasons.get(State.PARKED, {}).items())
+    ]
+    if counts.accepted_twice:
+        twice = counts.accepted_twice
+        lines.append(f"{twice} recording{'' if twice == 1 else 's'} accepted twice, so paid for more than once")
+    lines += [
+        f"{number} event{'' if number == 1 else 's'} kept as {state}: `retroscribe events --state {state}` lists them"
+        for state, number in sorted(one.aside.items())
+    ]
     return lines

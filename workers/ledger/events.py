@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from workers.ledger.statements import change, insert_or_ignore
-from workers.ledger.tables import IS_NEW, events, recordings, transcripts
+from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings, transcripts
 from workers.model import Transcript
 
 NEW: Final = "new"
@@ -159,8 +159,6 @@ _LISTED: Final = select(
     recordings.c.media_id,
     recordings.c.ref,
 ).join_from(events, recordings, isouter=True)
-#: Kept, and not for a recording: literals, so that an index over just these can be used.
-_IS_ASIDE: Final = events.c.state.in_([literal_column("'refused'"), literal_column("'unmatched'")])
 
 
 def waiting_among(tx: Connection, recording_ids: Collection[int]) -> set[int]:
@@ -183,7 +181,7 @@ def listed(
     if state is not None:
         wanted = wanted.where(events.c.state == state)
     if state in (REFUSED, UNMATCHED):
-        wanted = wanted.where(_IS_ASIDE)
+        wanted = wanted.where(IS_ASIDE)
     if recording_ids is not None:
         wanted = wanted.where(events.c.recording_id.in_(recording_ids))
     return [Listed(**row) for row in tx.execute(wanted.order_by(events.c.id.desc()).limit(most)).mappings()]
@@ -191,5 +189,5 @@ def listed(
 
 def aside(tx: Connection) -> dict[str, int]:
     """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
-    counted = select(events.c.state, func.count().label("number")).where(_IS_ASIDE).group_by(events.c.state)
+    counted = select(events.c.state, func.count().label("number")).where(IS_ASIDE).group_by(events.c.state)
     return {row.state: row.number for row in tx.execute(counted)}

@@ -103,7 +103,8 @@ def settle(
         return before
     if before.sends > 1 and outcome in (NOT_SENT, REFUSED):
         outcome = UNKNOWN
-    values: dict[str, Any] = {"outcome": outcome, "settled_at": time.time()}
+    known = before.outcome == ACCEPTED  # another proof of the same comes later
+    values: dict[str, Any] = {"outcome": outcome, "settled_at": before.settled_at if known else time.time()}
     if http_status is not None:
         values |= {"http_status": http_status, "correlation_id": correlation_id}
     if transcription_id is not None and before.transcription_id is None and owner(tx, transcription_id) is None:

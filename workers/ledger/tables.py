@@ -171,6 +171,9 @@ Index(
     sqlite_where=_IS_UNMATCHED,
     postgresql_where=_IS_UNMATCHED,
 )
+#: Kept, and for no recording of ours.
+IS_ASIDE: Final = events.c.state.in_([literal_column("'refused'"), literal_column("'unmatched'")])
+Index("events_aside", events.c.state, events.c.id, sqlite_where=IS_ASIDE, postgresql_where=IS_ASIDE)
 IS_NEW: Final = events.c.state == literal_column("'new'")
 Index("events_waiting", events.c.id, sqlite_where=IS_NEW, postgresql_where=IS_NEW)
 

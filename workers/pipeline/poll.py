@@ -93,7 +93,8 @@ def _no_status(resources: Resources, recording: Recording, error: StatusUnavaila
     """A 405, or a second 404 on an id that we were given, where no look-up ever succeeded: there is no such route."""
     with resources.ledger.read() as tx:
         proved = (route := controls.status_route(tx, resources.client_key)) is not None and route.works
-    if error.status == HTTPStatus.METHOD_NOT_ALLOWED or (not proved and recording.polls > 0):
+    good = recording.reason != Reason.ADOPTED  # a person may have mistyped it
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED or (good and not proved and recording.polls > 0):
         learn(resources, works=False, why=str(error))
     _wait(resources, recording, str(error), by=by)
 

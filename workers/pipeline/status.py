@@ -1,14 +1,19 @@
 """How a backfill stands: its funnel, its rate and when it will be done, from the ledger and the limiter."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from workers.errors import InputError, LimiterUnavailable
-from workers.ledger import backfills, controls, funnel
+from workers.ledger import backfills, controls, events, funnel
 from workers.ledger.states import ACTIVE
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
+from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
 #: Recordings that have not been submitted yet, as far as the ledger knows.
@@ -17,13 +22,18 @@ UNSUBMITTED: Final = (State.PENDING, State.QUEUED, State.VALIDATED)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A backfill at one moment; `limits` is empty when Redis can't be asked, `halt` None when the client may call."""
+    """A backfill at one moment; `limits` is empty when Redis can't be asked, `halt` None when the client may call.
+
+    `aside` counts the events of the whole inbox that were kept as refused or unmatched.
+    """
 
     backfill: backfills.Backfill
     counts: funnel.Funnel
     speed: funnel.Speed
     limits: Mapping[CallClass, LimiterState]
     halt: controls.Halt | None
+    way_back: WayBack
+    aside: Mapping[str, int]
 
     @property
     def submit(self) -> LimiterState | None:
@@ -50,6 +60,12 @@ class Status:
     @property
     def unsubmitted(self) -> int:
         return sum(self.counts.states.get(state, 0) for state in UNSUBMITTED)
+
+    @property
+    def unknown_decided_at(self) -> str | None:
+        """When the policy decides about the first unknown outcome, at the earliest now; ISO 8601, UTC."""
+        first = self.counts.unknown_decided_at
+        return None if first is None else datetime.fromtimestamp(max(first, time.time()), UTC).isoformat()
 
     @property
     def eta_seconds(self) -> float | None:
@@ -85,20 +101,23 @@ class Status:
                 for gate in self.gates
             ],
             "halt": None if self.halt is None else {"reason": self.halt.reason, "detail": self.halt.detail},
+            "accepted_twice": counts.accepted_twice,
+            "unknown_decided_at": self.unknown_decided_at,
+            "way_back": str(self.way_back),
+            "events_aside": {state: self.aside.get(state, 0) for state in (events.REFUSED, events.UNMATCHED)},
         }
 
 
 def status(resources: Resources, name: str) -> Status:
     """The backfill's status now; raises InputError when there is none of that name."""
     with resources.ledger.read() as tx:
-        backfill = backfills.by_name(tx, name)
-        if backfill is None:
-            known = ", ".join(one.name for one in backfills.every(tx)[-5:]) or "none yet"
-            raise InputError(f"There is no backfill '{name}'; there are: {known}.")
+        backfill = named(tx, name)
         counts = funnel.funnel(tx, backfill.id)
         speed = funnel.speed(tx, backfill.id)
         halt = controls.halt(tx, resources.client_key)
-    return Status(backfill, counts, speed, _limits(resources), halt)
+        way = way_back(tx, resources)
+        aside = events.aside(tx)
+    return Status(backfill, counts, speed, limits(resources), halt, way, aside)
 
 
 def statuses(resources: Resources) -> list[Status]:
@@ -108,7 +127,17 @@ def statuses(resources: Resources) -> list[Status]:
     return [status(resources, name) for name in names]
 
 
-def _limits(resources: Resources) -> dict[CallClass, LimiterState]:
+def named(tx: Connection, name: str) -> backfills.Backfill:
+    """The backfill of that name; raises InputError, naming those there are, without one."""
+    backfill = backfills.by_name(tx, name)
+    if backfill is None:
+        known = ", ".join(one.name for one in backfills.every(tx)[-5:]) or "none yet"
+        raise InputError(f"There is no backfill '{name}'; there are: {known}.")
+    return backfill
+
+
+def limits(resources: Resources) -> dict[CallClass, LimiterState]:
+    """How each call class stands, empty when Redis can't be asked."""
     try:
         return {call_class: resources.limiter.snapshot(call_class) for call_class in CallClass}
     except LimiterUnavailable:

@@ -7,6 +7,7 @@ revision = "0002"
 down_revision = "0001"
 
 _SWEPT = sa.text("state IN ('completed', 'queued', 'submitting', 'transcribing', 'unknown', 'validated')")
+_ASIDE = sa.text("state IN ('refused', 'unmatched')")
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -57,6 +58,7 @@ def upgrade() -> None:
         "recordings_to_sweep", "recordings", ["state", "due_at"], sqlite_where=_SWEPT, postgresql_where=_SWEPT
     )
     op.create_index("ix_double_acceptances_recording_id", "double_acceptances", ["recording_id"])
+    op.create_index("events_aside", "events", ["state", "id"], sqlite_where=_ASIDE, postgresql_where=_ASIDE)
     op.create_index(
         "events_unmatched",
         "events",
