@@ -29,6 +29,10 @@ _REDIS_TRANSPORT = {
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 10,
+    # How long a sender without a connection tries to get one: a person or a web request waits for it.
+    "connect_retries_timeout": 1,
+    "interval_start": 0.2,
+    "interval_step": 0.2,
 }
 
 

@@ -73,8 +73,9 @@ def children(settings: Settings) -> list[Child]:
         Child("receiver", _command("receiver"), environment, lambda: _answers(receiver), _PARTS),
         *workers,
         Child("beat", _command("beat"), environment, None, _PARTS),
-        # Flower asks the workers what they consume when it starts, and never again.
-        Child("flower", _command("flower"), environment, lambda: _answers(flower), _PAGES),
+        # Flower asks the workers what they consume when it starts, and never again. It has nothing to finish, so it
+        # gets no time to stop: it would take seconds of what the workers need for their calls.
+        Child("flower", _command("flower"), environment, lambda: _answers(flower), _PAGES, stop_seconds=0.0),
     ]
 
 

@@ -1,0 +1,78 @@
+"""What kombu does when a broken connection is closed twice, as Celery does it, with the cure and without."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.urls import kombu_url
+from tests.support.command import bare_environment
+from tests.support.valkey import Valkey
+
+#: A consumer with an unacknowledged message waits for the next one, beside a channel that has one too, when the broker
+#: dies. Then what `Consumer.on_connection_error_after_connected` of Celery 5.7 does.
+CLOSES_TWICE = """
+import socket, sys
+from contextlib import suppress
+import redis
+from kombu import Connection, Consumer, Queue
+from workers import kombu_fix
+
+url, server, cure = sys.argv[1:]
+if cure == "cured":
+    kombu_fix.apply()
+connection = Connection(url)
+connection_errors = connection.connection_errors
+for queue in ("consumed", "fetched"):
+    connection.Producer().publish("a message", routing_key=queue)
+Consumer(connection.default_channel, [Queue("consumed")], callbacks=[lambda *_: None]).consume()
+connection.drain_events(timeout=10)
+with suppress(socket.timeout):
+    connection.drain_events(timeout=0.1)
+assert connection.channel().basic_get("fetched")
+channel = connection.default_channel
+
+redis.Redis.from_url(server).shutdown(nosave=True)
+with suppress(Exception):
+    connection.collect(socket_timeout=5)
+with suppress(*connection_errors):
+    connection.close()
+print("closed")
+with suppress(*connection_errors):
+    channel.pool
+    print("no error")
+"""
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path).start()
+    yield server
+    server.close()
+
+
+def close_twice(valkey: Valkey, cure: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", CLOSES_TWICE, kombu_url(valkey.url), valkey.url, cure],
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_with_the_cure_a_lost_broker_is_a_connection_error_which_celery_survives(valkey: Valkey) -> None:
+    ended = close_twice(valkey, "cured")
+
+    assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr
+
+
+def test_kombu_still_needs_the_cure(valkey: Valkey) -> None:
+    ended = close_twice(valkey, "bare")
+
+    assert "AttributeError: 'NoneType' object has no attribute 'hostname'" in ended.stderr, (
+        "kombu no longer has the fault: remove workers/kombu_fix.py, its call in workers/app.py, and this file"
+    )

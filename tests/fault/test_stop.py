@@ -1,0 +1,158 @@
+"""SIGTERM in the middle of a run: calls under way are finished and recorded, everything else is given back."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import free_port
+from tests.support.eventually import eventually
+from tests.support.fleet import CATALOGUE, PARTS, RATE, Broker, Fleet, assert_nothing_lost_nothing_twice
+from tests.support.sandbox import Sandbox
+from workers.model import CallClass, State
+
+WORKERS = ("pipeline", "index", "control")
+#: The worker would otherwise be waited for 28 s.
+CUT_SHORT = {"workers.app:STOP_SECONDS": 4}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Fleet]:
+    """`retroscribe up` alone, with a broker of its own."""
+    ports = {"flower_port": free_port(), "metrics_port": free_port()}
+    with Sandbox(rate=RATE, processing_seconds=0.2, count=CATALOGUE) as sandbox:
+        fleet = Fleet(tmp_path, sandbox, Broker(tmp_path), parts=["up"], redis_url=None, **ports)
+        yield fleet
+        fleet.close()
+
+
+def calls_are_under_way(fleet: Fleet, backfill: str, *, slow_seconds: float = 2) -> None:
+    """Returns when some submissions wait for a slow API, and others for a thread."""
+    fleet.ask(backfill, 40)
+    eventually(lambda: fleet.ended(backfill) > 3, what="the first ones")
+    fleet.sandbox.faults(slow_seconds=slow_seconds)
+    eventually(lambda: fleet.states(backfill)[State.SUBMITTING] > 1, what="calls under way")
+
+
+def was_cut_short(fleet: Fleet, name: str) -> bool:
+    return "although its broker does not answer" in fleet.said(name)
+
+
+def processes_with(setting: str) -> list[int]:
+    """The processes that have this in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if setting in process.joinpath("environ").read_text(errors="replace").split("\0"):
+                found.append(int(process.name))
+    return found
+
+
+def assert_goes_on_as_if_nothing_had_been(fleet: Fleet, backfill: str) -> None:
+    assert fleet.finish(backfill).keys() <= {State.INDEXED, State.REJECTED}
+    assert fleet.times_in(State.UNKNOWN, backfill) == 0
+    assert_nothing_lost_nothing_twice(fleet, backfill)
+
+
+def test_a_deploy_in_the_middle_of_a_run_ends_each_part_in_time_and_leaves_no_outcome_unknown(fleet: Fleet) -> None:
+    fleet.broker.wipe()  # of the messages in the hands of workers that other tests killed
+    calls_are_under_way(fleet, "deployed")
+
+    fleet.signal(signal.SIGTERM, *PARTS)
+    codes = fleet.ends(*PARTS)
+
+    assert {name: codes[name] for name in (*WORKERS, "beat")} == dict.fromkeys((*WORKERS, "beat"), 0)
+    assert fleet.states("deployed")[State.SUBMITTING] == 0
+    assert not was_cut_short(fleet, "pipeline")
+    with fleet.broker.client() as broker:
+        assert broker.hlen("unacked") == 0
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, "deployed")
+
+
+def test_a_worker_that_fails_ends_with_an_exit_code_that_says_so(fleet: Fleet) -> None:
+    with pytest.raises(AssertionError, match="Unrecoverable error"):
+        fleet.start("control.broken", constants={"celery.worker.loops:_timer_entries": None})
+
+    assert fleet.ends("control.broken") == {"control.broken": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_second_signal_does_not_cut_calls_short(fleet: Fleet, second: signal.Signals) -> None:
+    backfill = f"second-{second.name.lower()}"
+    calls_are_under_way(fleet, backfill)
+
+    fleet.signal(signal.SIGTERM, "pipeline")
+    eventually(lambda: "Warm shutdown" in fleet.said("pipeline"), what="the beginning of the end")
+    fleet.signal(second, "pipeline")
+
+    assert fleet.ends("pipeline") == {"pipeline": 0}
+    assert fleet.states(backfill)[State.SUBMITTING] == 0
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, backfill)
+
+
+def test_a_worker_whose_threads_wait_for_the_gate_ends_long_before_it_opens(fleet: Fleet) -> None:
+    fleet.kill("pipeline")
+    fleet.ask("gated", 40)
+    eventually(lambda: fleet.states("gated")[State.QUEUED] == 40, what="messages")
+    fleet.resources.limiter.close_gate(CallClass.MEDIA, 55, "429")
+    fleet.start("pipeline")
+    eventually(lambda: fleet.times_in(State.PENDING, "gated"), what="more tasks than may wait for the gate")
+
+    fleet.signal(signal.SIGTERM, "pipeline")
+
+    assert fleet.ends("pipeline") == {"pipeline": 0}
+    assert not was_cut_short(fleet, "pipeline")
+    fleet.broker.wipe()  # which opens the gate
+    fleet.let_it_be_due("gated")
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, "gated")
+
+
+def test_a_worker_ends_in_time_while_the_broker_is_away(fleet: Fleet) -> None:
+    fleet.kill("pipeline")
+    fleet.start("pipeline", constants=CUT_SHORT)
+    calls_are_under_way(fleet, "away-stop", slow_seconds=1)
+
+    fleet.broker.kill()
+    eventually(lambda: fleet.states("away-stop")[State.SUBMITTING] == 0, what="answers that can't be passed on")
+    fleet.signal(signal.SIGTERM, "pipeline")
+
+    assert fleet.ends("pipeline") == {"pipeline": 0}
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, "away-stop")
+
+
+@pytest.mark.slow
+def test_each_part_ends_in_time_beside_a_frozen_broker(fleet: Fleet) -> None:
+    """Then Celery's main threads hang as well: the workers' in a heartbeat, beat's in sending."""
+    fleet.kill(*WORKERS)
+    fleet.start(*WORKERS, constants=CUT_SHORT)
+    calls_are_under_way(fleet, "frozen-stop", slow_seconds=1)
+
+    fleet.broker.freeze()
+    eventually(lambda: fleet.states("frozen-stop")[State.SUBMITTING] == 0, what="answers that can't be passed on")
+    fleet.signal(signal.SIGTERM, *PARTS)
+    codes = fleet.ends(*PARTS)
+
+    assert {name: codes[name] for name in (*WORKERS, "beat")} == dict.fromkeys((*WORKERS, "beat"), 0)
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, "frozen-stop")
+
+
+@pytest.mark.slow
+def test_up_ends_in_the_middle_of_a_run_leaves_no_process_and_goes_on_when_started_again(stack: Fleet) -> None:
+    calls_are_under_way(stack, "up")
+
+    stack.signal(signal.SIGTERM, "up")
+
+    assert stack.ends("up") == {"up": 0}
+    assert processes_with(f"RETROSCRIBE_HOME={stack.folder}/home") == []
+    assert stack.states("up")[State.SUBMITTING] == 0
+    stack.sandbox.faults()
+    stack.start("up")
+    assert_goes_on_as_if_nothing_had_been(stack, "up")
