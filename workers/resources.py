@@ -2,6 +2,7 @@
 
 import threading
 from functools import cached_property, lru_cache
+from typing import Final
 
 import redis
 
@@ -90,7 +91,15 @@ class Resources:
             return self.client.fetch_token()
 
 
-@lru_cache(maxsize=1)
+_first: Final = threading.Lock()
+
+
 def get_resources() -> Resources:
-    """This process's resources."""
+    """This process's resources; threads that ask at once get the same."""
+    with _first:
+        return _built()
+
+
+@lru_cache(maxsize=1)
+def _built() -> Resources:
     return Resources(load_settings())

@@ -14,7 +14,6 @@ from config import queues
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from workers.ledger.engine import Ledger
-from workers.ledger.migrate import check_version, migrate
 
 Role = StrEnum("Role", list(queues.ROLES))  # type: ignore[misc]  # made from the one table of roles
 
@@ -89,6 +88,8 @@ def flower() -> None:
 
 def migrate_ledger() -> None:
     """Brings the ledger's schema up to date; run it once before a new version starts."""
+    from workers.ledger.migrate import migrate
+
     ledger = Ledger(load_settings().effective_database_url)
     before, after = migrate(ledger)
     ledger.close()
@@ -137,6 +138,8 @@ def schema() -> None:
 
 def _checked_settings(*, calls_api: bool) -> Settings:
     """The settings, after what would otherwise fail each task has been looked at."""
+    from workers.ledger.migrate import check_version
+
     settings = load_settings()
     if calls_api:
         settings.genesys.credentials()

@@ -45,6 +45,7 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
         return False
     recording = recordings.lock(tx, submission.recording_id)
     assert recording is not None  # noqa: S101 rows are never deleted
+    new = submissions.owner(tx, fact.transcription_id) is None
     submission = submissions.settle(
         tx,
         submission.id,
@@ -58,7 +59,7 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
         return True
     if recording.transcription_id is None and recording.state in BEFORE_COMPLETED:
         _transcribing(tx, resources, recording, fact.transcription_id, by=by, reason=reason)
-    elif submissions.note_double(tx, submission, fact.transcription_id):
+    elif new and submissions.note_double(tx, submission, fact.transcription_id):
         detail = f"The API accepted it again as {fact.transcription_id}, beside {recording.transcription_id}."
         recordings.note(tx, recording, by=by, reason=Reason.ACCEPTED_TWICE, detail=detail)
         log.error("recording_accepted_twice", recording_id=recording.id, transcription_id=fact.transcription_id)

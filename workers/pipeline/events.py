@@ -109,14 +109,16 @@ def _apply(
     tx: Connection, resources: Resources, recording: Recording, stored: events.StoredEvent, event: Event, *, by: str
 ) -> tuple[str, str | None]:
     """Applies one event to a locked recording; gives the event's new state and why."""
+    fact = Acceptance(stored.callback_ref, event.transcription_id)
     if recording.state not in BEFORE_COMPLETED | {State.TRANSCRIBING}:
+        if event.status == "completed":  # whatever has come of it, another one was paid for
+            acceptance.record(tx, resources, fact, by=by)
         return events.IGNORED, f"the recording was {recording.state} already"
     owner = submissions.owner(tx, event.transcription_id)
     if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
         return events.REFUSED, "its transcription id belongs to another recording"
     if event.status == "failed":
         return _failed(tx, resources, recording, stored, event, by=by)
-    fact = Acceptance(stored.callback_ref, event.transcription_id)
     acceptance.record(tx, resources, fact, by=by, reason=Reason.WEBHOOK)
     recording = _fresh(tx, recording)
     if event.transcript is None and recording.transcription_id != event.transcription_id:

@@ -1,5 +1,7 @@
 """Runs the receiver on its own port."""
 
+import signal
+
 import structlog
 import uvicorn
 
@@ -33,6 +35,8 @@ def serve(resources: Resources) -> None:
         timeout_keep_alive=30,
     )
     server = uvicorn.Server(config)
+    # Uvicorn raises the signal that ended it once more, and a clean stop would look like a crash to who started it.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         server.run()
     except SystemExit:
