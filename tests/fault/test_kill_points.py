@@ -29,7 +29,7 @@ def assert_held(fleet: Fleet, backfill: str, points: dict[str, str]) -> None:
 def test_workers_that_die_at_every_point_of_a_submission_lose_nothing_and_pay_for_nothing_twice(fleet: Fleet) -> None:
     points = {f"pipeline.{point}": f"{point}:3" for point in POINTS}
 
-    kill_at(fleet, "every-point", points, 150)
+    kill_at(fleet, "every-point", points, 110)
 
     assert_held(fleet, "every-point", points)
 

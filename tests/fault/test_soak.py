@@ -45,7 +45,7 @@ UNUSABLE = ["", "a b", "x" * 200]
 def stormy(tmp_path: Path) -> Iterator[Fleet]:
     broker = Broker(tmp_path).start()
     with Sandbox(rate=RATE, processing_seconds=0.2, never_finish=0.02, count=5000, seed=1, faults=FAULTS) as sandbox:
-        fleet = Fleet(tmp_path, sandbox, broker, unchecked={"submit_lease_seconds": 10}, deadline_hours=20 / 3600)
+        fleet = Fleet(tmp_path, sandbox, broker, unchecked={"submit_lease_seconds": 10}, deadline_hours=10 / 3600)
         yield fleet
         fleet.close()
     broker.close()
