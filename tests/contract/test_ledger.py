@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.support.desk import BY, request
 from tests.support.postgres import Postgres
-from workers.errors import LedgerError, TransitionNotAllowed
+from workers.errors import LedgerError, LedgerUnavailable, TransitionNotAllowed
 from workers.ledger import backfills, events, leases, recordings
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import check_version, current_version, head_version, migrate
@@ -103,6 +103,8 @@ def test_a_ledger_without_tables_is_refused_with_the_next_step_and_accepted_afte
     ledger = Ledger(bare_url)
     with pytest.raises(LedgerError, match="retroscribe migrate"):
         check_version(ledger)
+    with pytest.raises(LedgerUnavailable, match="run `retroscribe migrate`"), ledger.read() as tx:
+        recordings.get(tx, 1)
 
     assert migrate(ledger) == (None, head_version())
     check_version(ledger)

@@ -191,14 +191,6 @@ def test_given_a_server_that_became_a_standby_then_writing_is_not_possible_now(s
     standby.close()
 
 
-def test_given_a_server_without_our_tables_then_the_next_step_is_named(server: Postgres) -> None:
-    with server.database() as url:
-        ledger = Ledger(url)
-        with pytest.raises(LedgerUnavailable, match="run `retroscribe migrate`"), ledger.read() as tx:
-            recordings.get(tx, 1)
-        ledger.close()
-
-
 def test_given_no_server_then_one_sentence_says_so_without_the_password() -> None:
     ledger = Ledger(f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/calls")
 

@@ -133,7 +133,10 @@ def _translated() -> Iterator[None]:
 
 
 def _sqlite_trouble(error: DBAPIError) -> str | None:
-    return str(error.orig) if type(error) in (DatabaseError, InterfaceError, OperationalError) else None
+    if type(error) not in (DatabaseError, InterfaceError, OperationalError):
+        return None
+    said = str(error.orig)
+    return postgresql.OTHER_SCHEMA if said.startswith(("no such table", "no such column")) else said
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -30,6 +30,7 @@ _CONNECT: Final[Mapping[str, Any]] = {
 _NOT_OURS: Final = ("08", "28", "3D", "40", "53", "57", "58", "XX")
 #: Read-only, both timeouts of a transaction, no privilege, object in use, no lock in time.
 _NOT_OURS_EITHER: Final = ("25006", "25P03", "25P04", "42501", "55006", "55P03")
+OTHER_SCHEMA: Final = "its tables are not those of this version: run `retroscribe migrate`"
 #: No such schema, column or table.
 _OTHER_SCHEMA: Final = ("3F000", "42703", "42P01")
 
@@ -77,7 +78,7 @@ def trouble(error: DBAPIError) -> str | None:
             raise LedgerError(f"RETROSCRIBE_DATABASE_URL can't be used ({said}): correct it.")
         return said if isinstance(error, (OperationalError, InterfaceError)) else None
     if state in _OTHER_SCHEMA:
-        return "its tables are not those of this version: run `retroscribe migrate`"
+        return OTHER_SCHEMA
     return type(origin).__name__ if state.startswith(_NOT_OURS) or state in _NOT_OURS_EITHER else None
 
 
