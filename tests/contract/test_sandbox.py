@@ -176,7 +176,8 @@ class TestProcess:
             assert all(isinstance(call.exception(), httpx.RemoteProtocolError) for call in calls)
 
     def test_wrong_faults_at_the_start_are_one_sentence_and_exit_code_2(self, tmp_path: Path) -> None:
-        ended = run_command("sandbox", "--faults", '{"webhooks": "never"}', folder=tmp_path)
+        options = ("--limiter", "minute", "--faults", '{"webhooks": "never"}')
+        ended = run_command("sandbox", *options, folder=tmp_path)
         assert ended.returncode == 2
         assert "The fault webhooks can't be" in " ".join(ended.stderr.split())
         assert "Traceback" not in ended.stderr

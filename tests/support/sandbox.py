@@ -61,8 +61,21 @@ class Sandbox:
         """Switches on exactly these faults; without any, all are off."""
         self._http.put("/faults", json=wanted).raise_for_status()
 
+    def limit(self, rate: float) -> None:
+        """Changes the limit to so many submissions a second."""
+        self._http.put("/limits", json={"rate": rate}).raise_for_status()
+
+    def neighbour(self, *shares: float, seconds: float) -> None:
+        """Has another app take these shares of the limit, each for so many seconds."""
+        self._http.put("/neighbour", json={"shares": shares, "seconds": seconds}).raise_for_status()
+
+    def series(self) -> dict[str, Any]:
+        """What became of submissions and of the neighbour's calls, second by second."""
+        series: dict[str, Any] = self._http.get("/series").raise_for_status().json()
+        return series
+
     def reset(self) -> None:
-        """Sets the counters to zero."""
+        """Sets the counters to zero and starts the limits anew, without a neighbour."""
         self._http.post("/reset").raise_for_status()
 
     def stop(self) -> int:

@@ -104,6 +104,9 @@ def sandbox(
     never_finish: Annotated[float, typer.Option(help="Share of transcriptions that never finish, 0 to 1.")] = 0.0,
     count: Annotated[int, typer.Option(help="How many recordings the catalogue has.")] = 300,
     buckets: Annotated[str, typer.Option(help="separate, or shared: all calls draw on one limit.")] = "separate",
+    limiter: Annotated[
+        str, typer.Option(help="How the limits count: token-bucket, fixed-second, sliding-second or minute.")
+    ] = "token-bucket",
     faults: Annotated[str, typer.Option(help="Faults as PUT /_sandbox/faults takes them, in JSON.")] = "{}",
     write_manifest: Annotated[Path | None, typer.Option(help="Write the catalogue to this CSV file first.")] = None,
 ) -> None:
@@ -121,6 +124,7 @@ def sandbox(
         never_finish=never_finish,
         count=count,
         buckets=buckets,
+        limiter=limiter,
         faults=faults,
     )
     if write_manifest is not None:

@@ -34,7 +34,7 @@ class Api:
         self.tokens = Tokens(config.token_lifetime_seconds)
         self.sender = WebhookSender(self.stats)
         self._config = config
-        self._limits = Limits(config.limiter, config.rate, shared=config.buckets == "shared")
+        self.limits = Limits(config.limiter, config.rate, shared=config.buckets == "shared")
         self._catalogue = Catalogue(config.seed, config.count)
         self._processing = Processing(config, self._catalogue, self.sender)
 
@@ -68,19 +68,20 @@ class Api:
 
     async def _media(self, request: Request) -> Response:
         self.stats.media_lookups += 1
-        self._admit(request, "media")
+        told = self._admit(request, "media")
         media_id = request.path_params["media_id"]
         self._check_status("media", self.faults.turn("media", media_id))
         media = self._catalogue.media(media_id)
         if media is None:
             raise Refusal(404, "not.found", "There is no such media")
         body = {"id": media.media_id, "format": media.format, "codec": media.codec}
-        return wire.answer(body if media.duration_seconds is None else body | {"duration": media.duration_seconds})
+        duration = {} if media.duration_seconds is None else {"duration": media.duration_seconds}
+        return wire.answer(body | duration, headers=told)
 
     async def _submit(self, request: Request) -> Response:
         self.stats.submits += 1
         raw = await request.body()
-        self._admit(request, "submit")
+        told = self._admit(request, "submit")
         turn = self.faults.turn("submit", wire.named_media(raw))
         if self.faults.take("revoke_tokens", turn):
             self.tokens.revoke_all()
@@ -88,6 +89,7 @@ class Api:
         slow_seconds = self.faults.take("slow_seconds", turn) or 0
         try:
             response = await self._judge(request, raw, turn)
+            response.headers.update(told)
         except Refusal as refusal:
             response = wire.error_answer(refusal)
         try:
@@ -141,14 +143,20 @@ class Api:
                 raise Refusal(404, "not.found", "There is no such route")
             case "method_not_allowed":
                 raise Refusal(405, "method.not.allowed", "The route has no GET", {"Allow": "OPTIONS"})
-        self._admit(request, "status")
+        told = self._admit(request, "status")
         self._check_status("status", turn)
         transcription = self._processing.get(transcription_id)
         if transcription is None:
             raise Refusal(404, "not.found", "There is no such transcription")
-        return wire.answer(self._processing.data(transcription))
+        return wire.answer(self._processing.data(transcription), headers=told)
 
-    def _admit(self, request: Request, call_class: str) -> None:
+    def reset(self) -> None:
+        """Zeroes the counters and starts the limits anew; faults, tokens and transcriptions stay."""
+        self.stats.reset()
+        self.limits.restart()
+
+    def _admit(self, request: Request, call_class: str) -> dict[str, str]:
+        """The headers about the limit that go with the answer; raises Refusal where the call may not pass."""
         scopes = self.tokens.scopes(request.headers.get("Authorization", ""))
         if scopes is None:
             raise wire.bad_token()
@@ -156,9 +164,10 @@ class Api:
         if needed and needed not in scopes:
             raise wire.missing_scope(needed)
         self._check_limit(call_class)
+        return self.limits.headers(call_class)
 
     def _check_limit(self, call_class: str) -> None:
-        retry_after_seconds = self._limits.take(call_class)
+        retry_after_seconds = self.limits.take(call_class)
         if retry_after_seconds is not None:
             raise self._too_many(call_class, retry_after_seconds)
 

@@ -6,6 +6,9 @@ from workers.errors import InputError
 from workers.sandbox.faults import read_faults
 from workers.sandbox.limits import LIMITERS
 
+#: Submissions a second.
+MAX_RATE = 100_000
+
 
 @dataclass(frozen=True)
 class SandboxConfig:
@@ -13,8 +16,10 @@ class SandboxConfig:
 
     `port` 0 takes a free one; `rate` is submissions a second; `processing_seconds` is the median time of a
     transcription; `never_finish` is the share, 0 to 1, that stays in processing; `count` is how many recordings the
-    catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit; `faults`
-    is what PUT /_sandbox/faults takes, in JSON.
+    catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit;
+    `limiter` is how the limits count: "token-bucket" (a second's worth at once), "fixed-second", "sliding-second", or
+    "minute": 60 times the rate in each minute from the sandbox's start or last reset, told in headers; `faults` is what
+    PUT /_sandbox/faults takes, in JSON.
     """
 
     host: str = "127.0.0.1"
@@ -34,7 +39,7 @@ class SandboxConfig:
     def __post_init__(self) -> None:
         for name, holds, wanted in (
             ("port", 0 <= self.port <= 65535, "between 0 (any free port) and 65535"),
-            ("rate", 0 < self.rate <= 100_000, "more than 0 and at most 100000 a second"),
+            ("rate", 0 < self.rate <= MAX_RATE, f"more than 0 and at most {MAX_RATE} a second"),
             ("processing_seconds", self.processing_seconds >= 0, "0 or more seconds"),
             ("never_finish", 0 <= self.never_finish <= 1, "a share between 0 and 1"),
             ("count", 1 <= self.count <= 100_000_000, "between 1 and 100000000 recordings"),
