@@ -41,12 +41,38 @@ Draw = Callable[..., Any]
 
 answers = st.lists(st.sampled_from([*Answer, *[Answer.GOOD, Answer.LOST, Answer.LATE] * 2]), min_size=1, max_size=2)
 ends = st.sampled_from([*Ends, *[Ends.COMPLETED] * 4])
-points = st.none() | st.sampled_from(Point)
-outages = st.sampled_from([None, None, None, None, *Part])
-disturbances = {"until": points, "down": outages}
-submitting = st.fixed_dictionaries({"answers": answers, "ends": ends}, optional=disturbances)
-working = st.fixed_dictionaries({}, optional={"answers": answers, **disturbances})
-going_on = st.fixed_dictionaries({}, optional=disturbances)
+
+#: Where each task may be disturbed, and by the failure of what.
+LEDGER = (Point.READ, Point.WRITE, Point.COMMIT, Point.UNHEARD, Point.COMMITTED)
+CALL = (Point.PERMIT, Point.SEND, Point.ANSWER)
+POINTS = {
+    task_names.VALIDATE: (*LEDGER, *CALL, Point.PUBLISH, Point.ACK),
+    task_names.SUBMIT: (*LEDGER, *CALL, *CALL, Point.PUBLISH, Point.ACK),
+    task_names.TRACK: (Point.READ, Point.PUBLISH, Point.ACK),
+    task_names.INDEX: (*LEDGER, Point.DOCUMENT, Point.PUBLISH, Point.ACK),
+    task_names.POLL: (*LEDGER, *CALL, Point.PUBLISH, Point.ACK),
+    task_names.PUMP: (*LEDGER, Point.PUBLISH),
+    task_names.SWEEP: (*LEDGER, Point.PUBLISH),
+}
+CALLING = (Part.LEDGER, Part.BROKER, Part.REDIS, Part.CREDENTIALS)
+PARTS = {
+    task_names.VALIDATE: CALLING,
+    task_names.SUBMIT: (*CALLING, Part.STOPPING),
+    task_names.TRACK: (Part.LEDGER, Part.BROKER),
+    task_names.INDEX: (Part.LEDGER, Part.BROKER, Part.SEARCH),
+    task_names.POLL: CALLING,
+    task_names.PUMP: (Part.LEDGER, Part.BROKER, Part.REDIS),
+    task_names.SWEEP: (Part.LEDGER, Part.BROKER, Part.REDIS),
+}
+
+
+def disturbances(task: str) -> st.SearchStrategy[dict[str, Any]]:
+    """How the world treats a task, mostly well."""
+    until = st.sampled_from([None] * len(POINTS[task]) + list(POINTS[task]))
+    down = st.sampled_from([None] * 3 * len(PARTS[task]) + list(PARTS[task]))
+    more = {"answers": answers, "ends": ends} if task == task_names.SUBMIT else {}
+    less = {"answers": answers} if task in (task_names.VALIDATE, task_names.POLL) else {}
+    return st.fixed_dictionaries({"until": until, "down": down, **more}, optional=less)
 
 
 class Submissions(RuleBasedStateMachine):
@@ -85,7 +111,7 @@ class Submissions(RuleBasedStateMachine):
         self.newest_first = newest_first
         self.desk = Desk(self.world.resources, None)  # type: ignore[arg-type]
         self.desk.ask([f"m-{number}" for number in range(recordings)], backfill=NAME)
-        self._beat("pump")
+        self._beat(task_names.PUMP)
         if data.draw(st.sampled_from([True, True, False]), label="validated"):
             for message in list(self.world.waiting):
                 note(self.world.take(message))
@@ -134,20 +160,22 @@ class Submissions(RuleBasedStateMachine):
 
     def _take(self, draw: Draw, messages: list[Message]) -> None:
         message = draw(st.sampled_from(messages))
-        note(self.world.take(message, **draw(submitting if message.task == task_names.SUBMIT else working)))
+        note(self.world.take(message, **draw(disturbances(message.task))))
 
     def beat(self, draw: Draw) -> None:
-        task = draw(st.sampled_from(["pump", "sweep"]))
-        self._beat(task, **draw(going_on))
+        task = draw(st.sampled_from([task_names.PUMP, task_names.SWEEP]))
+        self._beat(task, **draw(disturbances(task)))
 
     def _beat(self, task: str, **options: Any) -> None:
-        message = Message(f"retroscribe.{task}", queues.CONTROL)
+        message = Message(task, queues.CONTROL)
         self.world.waiting.append(message)
         note(self.world.take(message, **options))
 
     def wake(self, draw: Draw) -> None:
         worker = draw(st.sampled_from(list(self.world.in_hand)))
-        note(self.world.go(worker, **draw(going_on)))
+        message = self.world.in_hand[worker]
+        options = draw(disturbances(message.task)) if message else {}
+        note(self.world.go(worker, until=options.get("until"), down=options.get("down")))
 
     def die(self, draw: Draw) -> None:
         note(self.world.die(draw(st.sampled_from(list(self.world.in_hand)))))
@@ -164,7 +192,7 @@ class Submissions(RuleBasedStateMachine):
     def call_back(self, draw: Draw) -> None:
         one = draw(st.sampled_from(self._callers()))
         status = draw(st.sampled_from(one.events()))
-        self._deliver(one, status, result=draw(st.booleans()), announced=draw(st.booleans()), until=draw(points))
+        self._deliver(one, status, result=draw(st.booleans()), announced=draw(st.booleans()))
 
     def _callers(self) -> list[Transcription]:
         return [one for one in self.world.api.accepted if one.calls_back and one.events()]
@@ -190,8 +218,8 @@ class Submissions(RuleBasedStateMachine):
         seconds = draw(st.sampled_from([6, 61, 3 * 3600, *["until something is due"] * 4]))
         self.world.clock.now += self._until_due() if isinstance(seconds, str) else seconds
         if draw(st.sampled_from([True, True, False])):
-            self._beat("pump")
-            self._beat("sweep")
+            self._beat(task_names.PUMP)
+            self._beat(task_names.SWEEP)
 
     def _until_due(self) -> float:
         """Seconds until something is to be done next, and a moment more."""
@@ -301,6 +329,9 @@ class Submissions(RuleBasedStateMachine):
         first = self._ids("SELECT recording_id, transcription_id FROM submissions WHERE transcription_id IS NOT NULL")
         beside = self._ids("SELECT recording_id, transcription_id FROM double_acceptances")
         failed = self._ids("SELECT recording_id, transcription_id FROM submissions WHERE failed_at IS NOT NULL")
+        assert not self.world.rows(
+            "SELECT 1 FROM submissions WHERE transcription_id IS NOT NULL AND outcome <> 'accepted'"
+        ), "an acceptance was taken back"
         told = self._ids(
             "SELECT recording_id, transcription_id FROM events WHERE state = 'applied' "
             "OR (state = 'ignored' AND type = 'transcription.completed')"
@@ -366,8 +397,8 @@ class Submissions(RuleBasedStateMachine):
                 for status in one.events():
                     if status not in one.told:
                         self._deliver(one, status, result=True, announced=False)
-            self._beat("pump")
-            self._beat("sweep")
+            self._beat(task_names.PUMP)
+            self._beat(task_names.SWEEP)
             due = world.rows("SELECT min(due_at) FROM recordings WHERE due_at IS NOT NULL")[0][0]
             if due is None and not world.waiting and not world.rows("SELECT 1 FROM events WHERE state = 'new'"):
                 return

@@ -74,6 +74,12 @@ def store(tx: Connection, arrival: Arrival) -> bool:
     return arrival.has_result and change(tx, events, {**key, "has_result": False}, values) == 1
 
 
+def renew(tx: Connection, arrival: Arrival) -> None:
+    """Has an event that is there already applied once more: what was put aside then may hold now."""
+    key = {"recording_id": arrival.recording_id, "transcription_id": arrival.transcription_id, "type": arrival.type}
+    change(tx, events, key, {"state": NEW, "detail": None})
+
+
 def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
     """The recording's events that nobody has applied yet, oldest first."""
     return [

@@ -86,22 +86,25 @@ def look_soon(resources: Resources, callback_ref: str) -> None:
 
 
 def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Recording | None:
-    """Applies the recording's waiting events, completed ones first; gives the recording as it is then."""
-    ended: list[Recording] = []
+    """Applies the recording's waiting events and gives the recording as it is then.
+
+    Those with a result come first. One that completed without a result comes after a failure: it has to be looked up.
+    """
+    failed = False
     with resources.ledger.write() as tx:
         recording = recordings.lock(tx, recording_id)
         if recording is None:
             return None
         waiting = [(stored, parse_event(stored.payload)) for stored in events.waiting(tx, recording_id)]
-        for stored, event in sorted(waiting, key=lambda pair: pair[1].transcript is None):
+        waiting.sort(key=lambda pair: (pair[1].transcript is None, pair[1].status == "completed"))
+        for stored, event in waiting:
             state, why = _apply(tx, resources, recording, stored, event, by=by)
             events.mark(tx, stored.id, state, why)
             recording = _fresh(tx, recording)
-            if state == events.APPLIED and recording.state == State.FAILED:
-                ended.append(recording)
-    for one in ended:
-        audit(one)
-        log.info("transcription_failed", recording_id=one.id, transcription_id=one.transcription_id)
+            failed = failed or (state == events.APPLIED and event.status == "failed")
+    if failed and recording.state == State.FAILED:
+        audit(recording)
+        log.info("transcription_failed", recording_id=recording.id, transcription_id=recording.transcription_id)
     return recording
 
 

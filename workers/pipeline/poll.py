@@ -110,7 +110,10 @@ def _store(tx: Connection, recording: Recording, packed: bytes, status: str, *, 
         packed=packed,
         has_result=has_result,
     )
-    events.store(tx, arrival)
+    if not events.store(tx, arrival):
+        present = recordings.lock(tx, recording.id)
+        if present and (present.state, present.epoch) == (State.TRANSCRIBING, recording.epoch):
+            events.renew(tx, arrival)  # it was put aside while another transcription was the present one
 
 
 def _wait(
