@@ -218,7 +218,17 @@ class Submissions(RuleBasedStateMachine):
         seconds = draw(st.sampled_from([6, 61, 3 * 3600, *["until something is due"] * 4]))
         self.world.clock.now += self._until_due() if isinstance(seconds, str) else seconds
         if draw(st.sampled_from([True, True, False])):
+            self._beats()
+
+    def _beats(self) -> None:
+        """Pump and sweep as beat has them run, but for those that would find nothing to do."""
+        due = {
+            row["state"]
+            for row in self.world.rows("SELECT state FROM recordings WHERE due_at <= ?", self.world.clock.now)
+        }
+        if "pending" in due or self.world.whether_to_submit()[1]:
             self._beat(task_names.PUMP)
+        if due - {"pending"} or self.world.rows("SELECT 1 FROM events WHERE state = 'new'"):
             self._beat(task_names.SWEEP)
 
     def _until_due(self) -> float:
@@ -397,8 +407,7 @@ class Submissions(RuleBasedStateMachine):
                 for status in one.events():
                     if status not in one.told:
                         self._deliver(one, status, result=True, announced=False)
-            self._beat(task_names.PUMP)
-            self._beat(task_names.SWEEP)
+            self._beats()
             due = world.rows("SELECT min(due_at) FROM recordings WHERE due_at IS NOT NULL")[0][0]
             if due is None and not world.waiting and not world.rows("SELECT 1 FROM events WHERE state = 'new'"):
                 return

@@ -18,19 +18,14 @@ def _slow_api(fleet: Fleet) -> None:
 
 
 def in_the_middle_of(backfill: str, fleet: Fleet) -> None:
-    """Returns when some recordings are done, some are on their way and many still wait in the broker."""
-    eventually(lambda: fleet.ended(backfill) >= 5 and fleet.states(backfill)[State.TRANSCRIBING], 40, "the first ones")
+    """Returns when some recordings are accepted, some are on their way and many still wait in the broker."""
+    eventually(lambda: fleet.times_in(State.TRANSCRIBING, backfill) >= 5, 40, "the first ones")
 
 
-def webhooks_are_answered(fleet: Fleet, accepted: int) -> bool:
-    """Whether the receiver said 200 to the webhook of all submissions, which are more than `accepted` by now."""
-    stats = fleet.sandbox.stats()
-    assert stats["webhooks_failed"] == 0
-    return accepted < sum(stats["accepted"].values()) <= stats["webhooks_delivered"]
-
-
-def number_accepted(fleet: Fleet) -> int:
-    return sum(fleet.sandbox.stats()["accepted"].values())
+def on_their_way(fleet: Fleet) -> int:
+    """How many submissions were accepted whose webhook was not answered with 200 yet."""
+    totals = fleet.sandbox.totals()
+    return int(totals["accepted_total"] - totals["webhooks_delivered"])
 
 
 def test_a_wiped_broker_loses_no_recording_and_pays_for_none_twice(fleet: Fleet) -> None:
@@ -64,13 +59,13 @@ def test_a_broker_that_is_away_for_a_while_holds_up_the_workers_and_beat_but_not
     fleet: Fleet, seconds: int
 ) -> None:
     backfill = f"away-{seconds}"
-    pids = fleet.pids()
-    fleet.ask(backfill, 40)
+    pids, before = fleet.pids(), on_their_way(fleet)
+    fleet.ask(backfill, 80)
     in_the_middle_of(backfill, fleet)
 
-    accepted = number_accepted(fleet)
+    eventually(lambda: on_their_way(fleet) > before, what="webhooks on their way")
     fleet.broker.kill()
-    eventually(lambda: webhooks_are_answered(fleet, accepted), what="webhooks taken without a broker")
+    eventually(lambda: on_their_way(fleet) <= before, what="webhooks taken without a broker")
     fleet.ask(backfill, 20)  # only beat can have these handed out
     time.sleep(seconds)
     fleet.broker.start()
@@ -86,13 +81,13 @@ def test_a_broker_that_freezes_for_a_while_holds_up_the_workers_and_beat_but_not
 ) -> None:
     """In 30 s all who wait for an answer of it have given up and tried again."""
     backfill = f"frozen-{seconds}"
-    pids = fleet.pids()
-    fleet.ask(backfill, 40)
+    pids, before = fleet.pids(), on_their_way(fleet)
+    fleet.ask(backfill, 80)
     in_the_middle_of(backfill, fleet)
 
-    accepted = number_accepted(fleet)
+    eventually(lambda: on_their_way(fleet) > before, what="webhooks on their way")
     fleet.broker.freeze()
-    eventually(lambda: webhooks_are_answered(fleet, accepted), what="webhooks taken beside a frozen broker")
+    eventually(lambda: on_their_way(fleet) <= before, what="webhooks taken beside a frozen broker")
     fleet.ask(backfill, 20)
     time.sleep(seconds)
     fleet.broker.thaw()
