@@ -1,7 +1,6 @@
 """Whatever interleaves, dies or gets lost, nothing is paid for twice, and nothing is lost."""
 
 import json
-import os
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -436,20 +435,23 @@ class Submissions(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("policy", ["park", "resubmit"])
-def test_it(policy: str, empty_ledger: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(400, marks=pytest.mark.slow)])
+def test_whatever_interleaves_nothing_is_lost_or_paid_for_twice(
+    policy: str, examples: int, empty_ledger: Path, tmp_path: Path
+) -> None:
     shutil.copy(empty_ledger, tmp_path / "ledger.sqlite3")
     Submissions.ledger = WatchedLedger(tmp_path / "ledger.sqlite3")
     Submissions.home, Submissions.policy = tmp_path / "home", policy
     run_state_machine_as_test(
         Submissions,
         settings=settings(
-            max_examples=int(os.environ.get("N", "30")),
-            stateful_step_count=int(os.environ.get("STEPS", "30")),
-            phases=[Phase.generate] if "SHRINK" not in os.environ else list(Phase),
+            max_examples=examples,
+            stateful_step_count=30,
+            phases=[Phase.generate],
             report_multiple_bugs=False,
             deadline=None,
             database=None,
-            derandomize="N" not in os.environ,
+            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )

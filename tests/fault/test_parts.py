@@ -19,6 +19,7 @@ def at_any_moment(fleet: Fleet, backfill: str, number: int, chance: random.Rando
     eventually(lambda: fleet.ended(backfill) >= enough, 60, "the end of some")
 
 
+@pytest.mark.slow
 def test_each_part_killed_in_turn_during_one_run(fleet: Fleet) -> None:
     chance = random.Random(1)
     fleet.sandbox.faults(slow_seconds=0.1)

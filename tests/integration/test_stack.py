@@ -155,6 +155,7 @@ def stack(tmp_path: Path, busy_sandbox: Sandbox) -> Iterator[Stack]:
         started.stop()
 
 
+@pytest.mark.slow
 def test_a_backfill_survives_the_death_of_a_worker_and_each_recording_is_paid_for_once(
     stack: Stack, busy_sandbox: Sandbox
 ) -> None:
