@@ -66,6 +66,9 @@ class Resources:
                 client_id=client_id,
                 client_secret=client_secret,
                 scopes=self.settings.genesys.scopes,
+                on_ratelimit=lambda call_class, told: self.limiter.observe(
+                    call_class, told.count, told.allowed, told.reset_seconds
+                ),
             )
 
     @cached_property

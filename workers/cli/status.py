@@ -13,6 +13,7 @@ from rich.text import Text
 
 from workers.cli.common import console, duration, existing_resources
 from workers.cli.obstacles import UNPROVED
+from workers.limits.limiter import LimiterState
 from workers.model import Reason, State
 from workers.pipeline.status import Status, status, statuses
 from workers.pipeline.way_back import NO_WAY, WayBack
@@ -113,8 +114,8 @@ def remarks(one: Status) -> list[str]:
         lines.append("limiter: Redis does not answer, so nothing is submitted")
     else:
         lines.append(
-            f"limit {submit.configured:g}/s, now {submit.rate:.2f}/s allowed, {submit.granted_per_second:.1f}/s used, "
-            f"{submit.rejected_last_minute} 429s in the last minute"
+            f"limit {submit.configured:g}/s{_learned(submit)}, now {submit.rate:.2f}/s allowed, "
+            f"{submit.granted_per_second:.1f}/s used, {submit.rejected_last_minute} 429s in the last minute"
         )
     lines += [f"{gate.call_class} calls wait {duration(gate.gate_seconds)} ({gate.gate_reason})" for gate in one.gates]
     if one.eta_seconds is not None:
@@ -126,6 +127,15 @@ def remarks(one: Status) -> list[str]:
     elif one.way_back == WayBack.UNPROVED and one.unsubmitted:
         lines.append(UNPROVED)
     return [*lines, *_for_a_person(one)]
+
+
+def _learned(submit: LimiterState) -> str:
+    """What the API was found to let through when that is less than the limit, and what it says of others."""
+    learned = submit.learned is not None and submit.learned < submit.ceiling_rate
+    others = submit.others is not None and submit.others >= 0.05
+    return (f", learned {submit.learned:.1f}/s" if learned else "") + (
+        f", others about {submit.others:.1f}/s" if others else ""
+    )
 
 
 def _for_a_person(one: Status) -> list[str]:

@@ -69,6 +69,18 @@ def set_status_route(tx: Connection, client_key: str, *, works: bool, why: str) 
     _put(tx, f"status-route:{client_key}", asdict(known), known.since)
 
 
+def limits(tx: Connection, client_key: str) -> dict[str, float]:
+    """The limits set at run time, permits per second by call class; empty when the published ones are in force."""
+    value = tx.execute(_VALUE, {"name": f"limits:{client_key}"}).scalar()
+    return {} if value is None else json.loads(value)
+
+
+def set_limit(tx: Connection, client_key: str, call_class: str, per_second: float | None) -> None:
+    """Keeps a limit for a call class, with None the published one again."""
+    others = {name: value for name, value in limits(tx, client_key).items() if name != call_class}
+    _put(tx, f"limits:{client_key}", others if per_second is None else {**others, call_class: per_second}, time.time())
+
+
 def _put(tx: Connection, name: str, value: Mapping[str, Any], since: float) -> None:
     text = json.dumps(value)
     insert_or_ignore(tx, controls, [{"name": name, "value": text, "since": since}])

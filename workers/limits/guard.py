@@ -15,7 +15,7 @@ from workers.errors import (
     LimiterUnavailable,
     OutcomeUnknown,
 )
-from workers.limits.limiter import Limiter, Permit
+from workers.limits.limiter import REJECTED, Limiter, Permit
 from workers.model import CallClass, Lane
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ def permitted(
         raise
     except ApiRateLimited as error:
         error.retry_after_seconds = _delay(limiter, call_class, error)
-        limiter.close_gate(call_class, error.retry_after_seconds, "429")
+        limiter.close_gate(call_class, error.retry_after_seconds, REJECTED, permit)
         log.warning("rate_limited", call_class=str(call_class), retry_after_seconds=round(error.retry_after_seconds, 2))
         raise
     except ApiUnreachable:

@@ -1,33 +1,59 @@
--- The fleet's limiter for one class of API calls, in one atomic step: GCRA with burst 1, a gate, a canary, a breaker.
+-- The fleet's limiter for one class of API calls, in one atomic step: GCRA with burst 1, a gate, a canary, a breaker,
+-- and a rate that learns (learning.lua) and is shared by lanes and classes (lanes.lua); the three files are one script.
 --
--- EVALSHA <sha> <keys> <pace> <counts> <gate> [<gate of each other class on the bucket>] <command> <ceiling> ...
+-- EVALSHA <sha> <keys> <pace> <counts> <gate> [<gate of each other class on the bucket>] <command> <limit> <share> ...
 --
 --   command     arguments                               does
---   acquire     horizon, lease                          reserves the next slot, or says when to ask again
+--   acquire     horizon, lease, lane, class             reserves the next slot, or says when to ask again
 --   check       epoch                                   says whether a permit still holds
 --   give_back   epoch, slot                             takes the newest slot, or the canary's duty, back
---   close_gate  length, reason, rejected 0|1            no slot before now + length; never opens it earlier; a 429
---                                                       closes the gates of all classes on the bucket
+--   close_gate  length, reason, rejected 0|1, epoch     no slot before now + length; never opens it earlier; a 429
+--                                                       closes the gates of all classes on the bucket, and lowers the
+--                                                       rate unless its permit is from before the last change of the
+--                                                       gate (an epoch of '' is the present one)
 --   settle      epoch, ok 0|1, immediately 0|1, reason  what became of a call: opens after a canary, or closes
+--   observe     count, allowed, reset                   what the API said of its window: calls, and seconds left
+--   set_limit   limit                                   from now on instead of the callers' limit; 0 ends that
 --   peek        -                                       changes nothing
 --
--- ceiling is the highest rate, in permits per second; horizon, lease, length and all moments are microseconds on the
--- server's clock. Every answer begins with {word, now, wait, slot, epoch, gate, failures, reason}, where word is
+-- limit is the published one, in permits per second, and share what may be used of it: their product is the ceiling.
+-- horizon, lease, length and all moments are microseconds on the server's clock. Every answer begins with
+-- {word, now, wait, slot, epoch, gate, failures, reason}, where word is
 --   slot | canary            granted; wait: until the slot
 --   later | gate | probing   not granted; wait: until a slot is in reach, the gate has passed, the canary may be back
 --   open | void              what check found
 --   done                     all else
--- peek adds {rate, probing 0|1, rejected in 60 s, granted in 60 s, granted in 10 s}.
+-- peek adds {rate, probing 0|1, rejected in 60 s, granted in 60 s, granted in 10 s, limit, mark, others or -1}.
 --
 -- A bucket is a published limit; a class of calls has one of its own or shares another's. The pace is the bucket's,
 -- all else the class's: look-ups that work say nothing about submissions, and must not open the gate for them.
 --
 -- key                                                type   meaning
--- retroscribe:limit:{<client>}:<bucket>              hash   the pace, gone after a day idle:
---   tat        us, moment    theoretical arrival time: the earliest slot that is free
---   newest     us, moment    the slot reserved last, 0 when it can't be given back
---   undo       us, moment    tat before `newest` was reserved
---   rate       permits/s     what is handed out now; at most the ceiling
+-- retroscribe:limit:{<client>}:<bucket>              hash   the pace, gone after a day idle; what is 0 is left out:
+--   tat            us, moment   theoretical arrival time: the earliest slot that is free
+--   newest         us, moment   the slot reserved last, 0 when it can't be given back
+--   undo           us, moment   tat before `newest` was reserved
+--   granted        number       slots reserved so far, less those that were given back or void
+--   limit          permits/s    set at run time
+--   rate           permits/s    what is handed out now, unless less is bound; at most the ceiling
+--   mark           permits/s    what the API was found to let through; 0: it has not refused yet
+--   average        permits/s    the rate of the last moments
+--   rest           s            how long the mark is left alone before more is looked for
+--   rest_until     us, moment   end of the present rest
+--   looking        s            for so long the rate has been looking for more
+--   looked         number       slots of that time
+--   stands_since   us, moment   last change of the mark, or the moment at which the rate came to the ceiling
+--   restless_until us, moment   the limit is known to change: rests are short
+--   cut_at         us, moment   the last 429 that the rate was cut for
+--   resumed_at     us, moment   end of the gate that it closed
+--   seen_at, seen_count, seen_reset, seen_sent
+--                               what the API told, when, and our own calls until then: others are measured from here
+--   others         calls/s      what others take of the window, as far as the API tells
+--   bound          permits/s    what the window leaves us until it ends, at
+--   bound_until    us, moment
+--   last_sent      number       value of `granted` at which the window is used up
+--   wants:<lane>:<class>  us, moment  until then somebody of these, who was refused, is expected to ask again
+--   turn:<lane or class>  us, moment  from then on it has had less than its sure share
 -- retroscribe:limit:{<client>}:<class>:gate          hash   gate and breaker, gone a day after their last change:
 --   gate       us, moment    no slot before it
 --   reason     text          why the gate was closed last
@@ -42,21 +68,18 @@
 --   <granted|rejected|failed>:<second modulo 128>   "second number"   slots in that second of Unix time; 429s and
 --                                                                     failures that were reported in it
 
-local SECOND = 1000000
 local HORIZON = SECOND -- how far ahead slots may be reserved at most
 local LAG = 10000 -- so late a slot may be taken without moving those after it: see spacing()
-local RAMP_SECONDS = 5 -- from half the ceiling, where a new state begins, up to it
 local FAILURES = 5 -- in a row, then the breaker closes the gate
 local SHARE = 0.2 -- of the calls of the last seconds: as well
 local SHARE_SECONDS = 30
 local SHARE_CALLS = 20 -- a fifth of fewer is three calls or less, which may be chance; of an outage the row knows first
 local LONGEST_TRIP = 300
 local IDLE_SECONDS = 86400
-local PACE = { 'tat', 'newest', 'undo', 'rate' }
 local CLASS = { 'gate', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
 
 local pace_key, counts_key, class_key = KEYS[1], KEYS[2], KEYS[3]
-local command, ceiling = ARGV[1], tonumber(ARGV[2])
+local command, limit, share = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * SECOND + tonumber(time[2])
 
@@ -86,13 +109,38 @@ local function save(key, names, found)
   redis.call('EXPIRE', key, IDLE_SECONDS)
 end
 
+local kept = {} -- the pace as Redis has it
+
 local function load_pace()
-  local pace = load(pace_key, PACE)
-  if pace.rate == 0 then
-    pace.tat, pace.rate = now, ceiling / 2
+  local values, pace = redis.call('HGETALL', pace_key), setmetatable({}, { __index = function() return 0 end })
+  for position = 1, #values, 2 do
+    kept[values[position]] = tonumber(values[position + 1])
+    pace[values[position]] = kept[values[position]]
   end
-  pace.rate = math.min(pace.rate, ceiling)
   return pace
+end
+
+-- Writes what has changed.
+local function save_pace(pace)
+  local changed, gone = {}, {}
+  for name, value in pairs(pace) do
+    if value ~= (kept[name] or 0) then
+      if value == 0 then
+        gone[#gone + 1] = name
+      else
+        changed[#changed + 1] = name
+        changed[#changed + 1] = string.format('%.17g', value)
+      end
+      kept[name] = value
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', pace_key, unpack(gone))
+  end
+  if #changed > 0 then
+    redis.call('HSET', pace_key, unpack(changed))
+    redis.call('EXPIRE', pace_key, IDLE_SECONDS)
+  end
 end
 
 local function load_class(key)
@@ -111,7 +159,18 @@ local function save_class(key, class)
 end
 
 local pace, class = load_pace(), load_class(class_key)
-local interval, lag = spacing(pace.rate)
+limit = pace.limit > 0 and pace.limit or limit
+local ceiling = limit * share
+if pace.rate == 0 then
+  pace.tat, pace.rate, pace.average = now, ceiling / 2, ceiling / 2
+end
+pace.rate = math.min(pace.rate, ceiling)
+local interval, lag = spacing(pace_rate(pace, now))
+
+-- Slots that have come, those of calls under way included.
+local function sent()
+  return pace.granted - math.max(0, math.floor((pace.tat - now) / interval))
+end
 
 local function counted(what, second)
   local value = redis.call('HGET', counts_key, what .. ':' .. second % 128) or ''
@@ -171,7 +230,7 @@ end
 
 local commands = {}
 
-function commands.acquire(horizon, lease)
+function commands.acquire(horizon, lease, lane, call_class)
   if class.gate > now then
     return answer('gate', class.gate - now)
   end
@@ -182,17 +241,23 @@ function commands.acquire(horizon, lease)
   if pace.tat > now + HORIZON + 2 * interval then
     -- No slot is reserved so far ahead: the server's clock was set back. Don't wait for the old time to come again.
     pace.tat = now + HORIZON
-    save(pace_key, PACE, pace)
+    save_pace(pace)
+  end
+  if pace.bound_until > now and pace.granted >= pace.last_sent then
+    return answer('later', math.ceil(pace.bound_until - now))
   end
   local due = math.max(pace.tat, now - lag)
-  if due > now + tonumber(horizon) then
+  if due > now + tonumber(horizon) or yields(pace, now, lane, call_class) then
+    wants(pace, now, lane, call_class)
+    save_pace(pace)
     return answer('later', math.max(0, due - HORIZON - now))
   end
   local slot = math.max(due, now)
   if due == pace.tat then -- work waits, so the rate may grow
-    pace.rate = math.min(ceiling, pace.rate + ceiling / 2 / RAMP_SECONDS * interval / SECOND)
+    grow(pace, ceiling, now, interval / SECOND)
   end
-  pace.newest, pace.undo, pace.tat = slot, pace.tat, due + interval
+  pace.newest, pace.undo, pace.tat, pace.granted = slot, pace.tat, due + interval, pace.granted + 1
+  has_gone(pace, now, lane, call_class, interval)
   if class.probing > 0 then
     class.canary = slot
   end
@@ -200,7 +265,7 @@ function commands.acquire(horizon, lease)
     save_class(class_key, class)
   end
   count('granted', slot, 1)
-  save(pace_key, PACE, pace)
+  save_pace(pace)
   return answer(class.probing > 0 and 'canary' or 'slot', slot - now, slot)
 end
 
@@ -219,9 +284,9 @@ function commands.give_back(epoch, slot)
   end
   if slot == pace.newest then
     -- A microsecond later, so that no two permits have the same slot, and giving back twice takes nobody else's.
-    pace.newest, pace.tat = 0, pace.undo + 1
+    pace.newest, pace.tat, pace.granted = 0, pace.undo + 1, pace.granted - 1
     count('granted', slot, -1)
-    save(pace_key, PACE, pace)
+    save_pace(pace)
   end
   return answer('done')
 end
@@ -233,8 +298,9 @@ local function close(key, a_class, length, reason)
   end
 end
 
-function commands.close_gate(length, reason, rejected)
+function commands.close_gate(length, reason, rejected, epoch)
   length = tonumber(length)
+  local is_news = epoch == '' or tonumber(epoch) == class.epoch
   close(class_key, class, length, reason)
   if rejected == '1' then
     count('rejected', now, 1)
@@ -242,8 +308,12 @@ function commands.close_gate(length, reason, rejected)
       close(KEYS[position], load_class(KEYS[position]), length, reason)
     end
     -- The slots that were reserved ahead are void: all but those that have passed are free again.
+    pace.granted = sent()
     pace.tat, pace.newest = math.min(pace.tat, now + interval), 0
-    save(pace_key, PACE, pace)
+    if is_news then
+      cut(pace, ceiling, now, class.gate)
+    end
+    save_pace(pace)
   end
   return answer('done')
 end
@@ -270,14 +340,32 @@ function commands.settle(epoch, ok, immediately, reason)
   return answer('done')
 end
 
+function commands.observe(count_, allowed, reset)
+  observe(pace, now, sent(), tonumber(count_), tonumber(allowed), tonumber(reset))
+  save_pace(pace)
+  return answer('done')
+end
+
+function commands.set_limit(wanted)
+  if tonumber(wanted) ~= pace.limit then
+    pace.limit = tonumber(wanted)
+    forget(pace)
+    save_pace(pace)
+  end
+  return answer('done')
+end
+
 function commands.peek()
   local figures = answer('done')
-  figures[#figures + 1] = string.format('%.17g', pace.rate)
+  figures[#figures + 1] = string.format('%.17g', pace_rate(pace, now))
   figures[#figures + 1] = math.min(1, class.probing)
   figures[#figures + 1] = recent('rejected', 60)
   figures[#figures + 1] = total('granted', 60)
   figures[#figures + 1] = total('granted', 10)
+  figures[#figures + 1] = string.format('%.17g', limit)
+  figures[#figures + 1] = string.format('%.17g', pace.mark)
+  figures[#figures + 1] = pace.bound_until > now and string.format('%.17g', math.max(0, pace.others)) or '-1'
   return figures
 end
 
-return commands[command](unpack(ARGV, 3))
+return commands[command](unpack(ARGV, 4))

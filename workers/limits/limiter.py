@@ -1,6 +1,7 @@
 """Leave to call the API: at most the rate that the limit allows, over every process of the fleet.
 
 All state is in Redis and changed by one script, `limiter.lua`, whose head explains it; the clock is the Redis server's.
+What the API lets through is learned from its 429s and from what it tells of its window, see `learning.lua`.
 
 In any window of W seconds, however the callers race, at most `rate * (W + 0.01) + 1` slots lie: a slot may be taken up
 to 10 ms late (half an interval, if that is less) without moving the slots after it.
@@ -36,6 +37,8 @@ ASK_AGAIN_SECONDS: Final = {Lane.LIVE: (0.05, 0.2), Lane.BACKFILL: (0.4, 0.8)}
 # Longer waits for the gate are limited to `max_waiters` threads; a canary is waited for in steps that grow up to 1 s.
 LONG_GATE_SECONDS = 2.0
 LONG_CANARY_STEP_SECONDS = 1.0
+#: What the API tells of its window is passed on that often at most, a process and class.
+OBSERVE_EVERY_SECONDS = 0.1
 #: The reason of a gate that a 429 closed.
 REJECTED: Final = "429"
 
@@ -59,14 +62,18 @@ class Permit:
 class LimiterState:
     """How a call class stands; rates are per second and shared by all classes on the same bucket, but for granted ones.
 
-    `gate_seconds` is 0 and `gate_reason` None when the gate is open. `probing`: no call has succeeded since the gate
-    was closed, so one goes at a time. Granted are the slots of whole seconds that have passed, void ones included.
+    `configured` is the limit in force: the published one, or what was set at run time. `learned` is what the API was
+    found to let through, None while it has refused nothing; `others` what others take of the limit, None unless the API
+    tells. `gate_seconds` is 0 and `gate_reason` None when the gate is open. `probing`: no call has succeeded since the
+    gate was closed, so one goes at a time. Granted are the slots of whole seconds that have passed, void ones included.
     """
 
     call_class: CallClass
     configured: float
     ceiling_rate: float
     rate: float
+    learned: float | None
+    others: float | None
     gate_seconds: float
     gate_reason: str | None
     probing: bool
@@ -97,19 +104,20 @@ class Limiter:
         canary_lease_seconds: float = 30.0,
     ) -> None:
         self._buckets = {one: CallClass.SUBMIT if shared and one != CallClass.TOKEN else one for one in CallClass}
-        self._script = Script(client, client_key, self._buckets)
-        self._limits = limits
+        self._script = Script(client, client_key, buckets=self._buckets, limits=limits, ceiling=ceiling)
         self._ceiling = ceiling
         self._max_waiters = max_waiters
         self._stop = stop or threading.Event()
         self._lease = _microseconds(canary_lease_seconds)
         self._lock = threading.Lock()
         self._waiting: Counter[CallClass] = Counter()
+        self._observed_at: dict[CallClass, float] = {}
 
     def acquire(self, call_class: CallClass, *, lane: Lane = Lane.BACKFILL, max_wait_seconds: float = 60.0) -> Permit:
         """Waits for leave to make one call, at most `max_wait_seconds`, and returns when its slot has come.
 
-        Make the call at once, then `settle`; if it isn't made, `give_back`. Live work asks more often, so gets more.
+        Make the call at once, then `settle`; if it isn't made, `give_back`. Live work goes before the backfill, which
+        has a tenth for sure; on a shared bucket status look-ups have a twentieth, and submissions what the rest leaves.
         Raises RateLimited with `retry_after_seconds` when the wait would be longer, too many threads wait for the gate
         or the process stops; LimiterUnavailable when Redis is down: then no call may be made.
         """
@@ -118,7 +126,7 @@ class Limiter:
             self._sleep(0)
             horizon = min(HORIZON_SECONDS, max(0.0, deadline - time.monotonic()))
             answer = self._script.ask(
-                call_class, "acquire", self._rate(call_class), _microseconds(horizon), self._lease
+                call_class, "acquire", _microseconds(horizon), self._lease, str(lane), str(call_class)
             )
             if answer.word not in {"slot", "canary"}:
                 self._wait_to_ask_again(call_class, lane, answer, deadline)
@@ -138,13 +146,15 @@ class Limiter:
         """Returns a permit that was not used: always safe; frees the slot if it is the newest, and a canary's duty."""
         self._report(permit.call_class, "give_back", permit.epoch, _microseconds(permit.slot))
 
-    def close_gate(self, call_class: CallClass, seconds: float, reason: str) -> None:
+    def close_gate(self, call_class: CallClass, seconds: float, reason: str, permit: Permit | None = None) -> None:
         """Lets no call go for `seconds` and up to 0.1 s more, and voids all slots; a gate closed for longer stays.
 
-        The reason `429` is counted as a rejection. When Redis is down, this process remembers and closes it later.
+        The reason `429` is counted as a rejection and lowers the rate, unless the call's `permit` is from before the
+        last change of the gate. When Redis is down, this process remembers and closes it later.
         """
         seconds += random.uniform(0, GATE_JITTER_SECONDS)  # noqa: S311 no secret
-        if not self._report(call_class, "close_gate", _microseconds(seconds), reason, int(reason == REJECTED)):
+        epoch = permit.epoch if permit else ""
+        if not self._report(call_class, "close_gate", _microseconds(seconds), reason, int(reason == REJECTED), epoch):
             self._script.remember_gate(call_class, seconds, reason)
 
     def settle(self, permit: Permit, ok: bool, *, immediately: bool = False, reason: str | None = None) -> None:  # noqa: FBT001
@@ -159,23 +169,48 @@ class Limiter:
         reason = reason or ("unreachable" if immediately else "failing")
         self._report(permit.call_class, "settle", permit.epoch, int(ok), int(immediately), reason)
 
+    def observe(self, call_class: CallClass, count: float, allowed: float, reset_seconds: float) -> None:
+        """Takes what the API said of its window: `count` calls of `allowed`, and about `reset_seconds` until it ends.
+
+        The rate is bound to what the others, whose calls count as well, will leave of it.
+        """
+        now = time.monotonic()
+        if now - self._observed_at.get(call_class, 0.0) >= OBSERVE_EVERY_SECONDS:
+            self._observed_at[call_class] = now
+            self._report(call_class, "observe", count, allowed, reset_seconds)
+
+    def set_limit(self, call_class: CallClass, per_second: float | None) -> None:
+        """Puts a limit in force for the bucket of the class, fleet-wide and at once; None: the published one again.
+
+        What was learned is forgotten when that changes something. Raises LimiterUnavailable when Redis is down. A wiped
+        Redis forgets it: say it again from time to time.
+        """
+        self._script.run(call_class, "set_limit", per_second or 0)
+
+    def bucket(self, call_class: CallClass) -> CallClass:
+        """The class whose limit this one draws on."""
+        return self._buckets[call_class]
+
     def snapshot(self, call_class: CallClass) -> LimiterState:
         """How the class stands now; changes nothing. Raises LimiterUnavailable when Redis is down."""
-        answer, (rate, *figures) = self._script.run(call_class, "peek", self._rate(call_class))
-        probing, rejected, minute, ten_seconds = map(int, figures)
+        answer, (rate, probing, rejected, minute, ten_seconds, limit, mark, others) = self._script.run(
+            call_class, "peek"
+        )
         gate_seconds = max(0, answer.gate - answer.now) / 1e6
         return LimiterState(
             call_class=call_class,
-            configured=self._limits[self._buckets[call_class]],
-            ceiling_rate=self._rate(call_class),
+            configured=float(limit),
+            ceiling_rate=float(limit) * self._ceiling,
             rate=float(rate),
+            learned=float(mark) or None,
+            others=None if float(others) < 0 else float(others),
             gate_seconds=gate_seconds,
             gate_reason=answer.reason if gate_seconds else None,
-            probing=bool(probing),
+            probing=bool(int(probing)),
             failures=answer.failures,
-            rejected_last_minute=rejected,
-            granted_last_minute=minute,
-            granted_per_second=ten_seconds / 10,
+            rejected_last_minute=int(rejected),
+            granted_last_minute=int(minute),
+            granted_per_second=int(ten_seconds) / 10,
         )
 
     def _reach(self, permit: Permit, wait_seconds: float) -> bool:
@@ -237,19 +272,16 @@ class Limiter:
         raise RateLimited("No permit: this process is stopping.", 1.0)
 
     def _check(self, permit: Permit) -> Answer:
-        return self._script.ask(permit.call_class, "check", self._rate(permit.call_class), permit.epoch)
+        return self._script.ask(permit.call_class, "check", permit.epoch)
 
-    def _report(self, call_class: CallClass, command: str, *arguments: int | str) -> bool:
+    def _report(self, call_class: CallClass, command: str, *arguments: float | str) -> bool:
         """Runs a command whose loss costs time, never a call too many; False when it was lost."""
         try:
-            self._script.run(call_class, command, self._rate(call_class), *arguments)
+            self._script.run(call_class, command, *arguments)
         except LimiterUnavailable:
             log.warning("limiter_report_lost", call_class=call_class, command=command)
             return False
         return True
-
-    def _rate(self, call_class: CallClass) -> float:
-        return self._limits[self._buckets[call_class]] * self._ceiling
 
 
 def _permit(call_class: CallClass, granted: Answer) -> Permit:

@@ -14,7 +14,10 @@ from workers.model import CallClass
 
 log = structlog.get_logger(__name__)
 
-SOURCE: Final = Path(__file__).with_name("limiter.lua").read_text(encoding="utf-8")
+#: The parts in the order in which they use each other.
+SOURCE: Final = "\n".join(
+    Path(__file__).with_name(f"{part}.lua").read_text(encoding="utf-8") for part in ("learning", "lanes", "limiter")
+)
 
 
 class Answer(NamedTuple):
@@ -44,11 +47,22 @@ _NO_GATE = _Gate(0, 0, "")
 class Script:
     """Runs the script, and puts a gate back that this process has seen and Redis has lost.
 
-    `buckets` says for each class of calls whose limit it draws on.
+    `buckets` says for each class of calls whose limit it draws on, `limits` what is published for each bucket (permits
+    per second), of which the share `ceiling` is used at most.
     """
 
-    def __init__(self, client: redis.Redis, client_key: str, buckets: Mapping[CallClass, CallClass]) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        client_key: str,
+        *,
+        buckets: Mapping[CallClass, CallClass],
+        limits: Mapping[CallClass, float],
+        ceiling: float,
+    ) -> None:
         self._script = client.register_script(SOURCE)
+        self._limits = {call_class: limits[bucket] for call_class, bucket in buckets.items()}
+        self._ceiling = ceiling
         self._keys = {
             call_class: _keys(f"retroscribe:limit:{{{client_key}}}", call_class, buckets) for call_class in buckets
         }
@@ -56,12 +70,11 @@ class Script:
         self._gates: dict[CallClass, _Gate] = {}
         self._failures: dict[CallClass, int] = {}
 
-    def run(
-        self, call_class: CallClass, command: str, ceiling: float, *arguments: int | str
-    ) -> tuple[Answer, list[Any]]:
+    def run(self, call_class: CallClass, command: str, *arguments: float | str) -> tuple[Answer, list[Any]]:
         """The answer, and what follows it; raises LimiterUnavailable when Redis fails in any way."""
         try:
-            raw = self._script(keys=self._keys[call_class], args=[command, ceiling, *arguments])
+            published = (self._limits[call_class], self._ceiling)
+            raw = self._script(keys=self._keys[call_class], args=[command, *published, *arguments])
         except redis.RedisError as error:
             raise LimiterUnavailable(f"No permits: Redis does not answer as it should ({error}).") from error
         values: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in raw]
@@ -69,17 +82,17 @@ class Script:
         self._see(call_class, answer)
         return answer, values[8:]
 
-    def ask(self, call_class: CallClass, command: str, ceiling: float, *arguments: int | str) -> Answer:
+    def ask(self, call_class: CallClass, command: str, *arguments: float | str) -> Answer:
         """As `run`, for what depends on the gate: first puts back one that was lost, which voids what was granted."""
-        answer, _ = self.run(call_class, command, ceiling, *arguments)
+        answer, _ = self.run(call_class, command, *arguments)
         known = self._gates[call_class]
         left = known.until - time.monotonic()
         if answer.gate >= known.moment or left <= 0:
             return answer
         log.warning("limiter_gate_put_back", call_class=str(call_class), seconds=round(left, 1))
-        restored, _ = self.run(call_class, "close_gate", ceiling, round(left * 1e6), known.reason, 0)
+        restored, _ = self.run(call_class, "close_gate", round(left * 1e6), known.reason, 0, "")
         self._see(call_class, restored, put_back=True)
-        return self.run(call_class, command, ceiling, *arguments)[0]
+        return self.run(call_class, command, *arguments)[0]
 
     def remember_gate(self, call_class: CallClass, seconds: float, reason: str) -> None:
         """Keeps a gate that Redis could not be told of, for the next `ask`."""

@@ -14,6 +14,7 @@ from workers.model import CallClass, Lane, Reason, Recording, State
 from workers.pipeline.alone import alone
 from workers.pipeline.api import PROBE_EVERY_SECONDS, closed_for
 from workers.pipeline.clock import NOW, after
+from workers.pipeline.limit import put_in_force
 from workers.pipeline.postpone import OUT_SECONDS
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
@@ -41,6 +42,7 @@ def pump(resources: Resources, *, by: str) -> int:
 
 
 def _hand_out(resources: Resources, *, by: str) -> int:
+    put_in_force(resources)
     with resources.ledger.read() as tx:
         standing = controls.halt(tx, resources.client_key)
         way = way_back(tx, resources)

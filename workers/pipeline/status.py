@@ -149,6 +149,8 @@ def _limit_json(submit: LimiterState | None) -> dict[str, Any] | None:
         return None
     return {
         "configured_per_second": submit.configured,
+        "learned_per_second": submit.learned,
+        "others_per_second": submit.others,
         "rate_per_second": submit.rate,
         "granted_per_second": submit.granted_per_second,
         "gate_seconds": submit.gate_seconds,
