@@ -3,18 +3,21 @@
 import argparse
 import sys
 
-from benchmarks import intake
+from benchmarks import gate, intake
 from benchmarks.limiter import command
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=f"{__doc__} Without a name: each of them, the limiter's in short."
+        prog="python -m benchmarks", description=f"{__doc__} Without a name: intake, and the limiter's in short."
     )
     names = parser.add_subparsers(dest="name", metavar="NAME")
     names.add_parser("intake", help=intake.__doc__)
     command.add_arguments(names.add_parser("limiter", help=command.__doc__, description=command.__doc__))
+    gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
     options = parser.parse_args()
+    if options.name == "gate":
+        return gate.run(options)
     if options.name == "limiter":
         return command.run(options)
     intake.run()

@@ -54,6 +54,14 @@ class Api:
         shown: dict[str, Any] = self._http.get("/_sandbox/series").raise_for_status().json()
         return {name: column[: self._run.seconds] for name, column in shown.items() if isinstance(column, list)}
 
+    def submits(self) -> int:
+        """How many submissions were made so far, 429s included."""
+        return int(self._http.get("/_sandbox/stats").raise_for_status().json()["submits"])
+
+    def fault(self, faults: dict[str, Any]) -> None:
+        """Makes the API misbehave."""
+        self._http.put("/_sandbox/faults", json=faults).raise_for_status()
+
     def close(self) -> None:
         self._http.close()
 

@@ -63,6 +63,12 @@ class Stage:
         """The last lines that a process printed."""
         return tuple(self._said[name])
 
+    def resident_mb(self, name: str) -> float:
+        """The memory that a process holds, in MB (Linux only)."""
+        child = next(one for one in self._children if one.name == name)
+        pages = int(Path(f"/proc/{child.process.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Returns once it holds; raises BenchmarkFailed when that takes too long or a process ended meanwhile."""
         deadline = time.monotonic() + START_SECONDS
