@@ -37,7 +37,10 @@ local FORGETS_SECONDS = 60 -- of looking for more without a 429, up to the ceili
 local OBSERVED_SECONDS = 1 -- what others take is measured over at least so long,
 local OBSERVATION_ENDS_SECONDS = 30 -- and not over more
 local KEPT_BACK = 0.005 -- of a window that the API tells of, and one call: calls under way may not be counted yet
-local LEARNED = { 'mark', 'rest', 'rest_until', 'looking', 'looked', 'stands_since', 'restless_until', 'cut_at', 'resumed_at' }
+local LEARNED = {
+  'mark', 'rest', 'rest_until', 'looking', 'looked', 'stands_since', 'restless_until', 'cut_at', 'resumed_at',
+  'seen_at', 'others', 'bound_until',
+}
 
 -- The rate at which slots are handed out now.
 local function pace_rate(pace, now)
@@ -110,7 +113,7 @@ local function cut(pace, ceiling, now, gate)
   pace.cut_at, pace.resumed_at, pace.stands_since = now, gate, now
 end
 
--- Forgets what was found: the limit itself was changed.
+-- Forgets what was found and told: the limit itself was changed, or the clock.
 local function forget(pace)
   for _, name in ipairs(LEARNED) do
     pace[name] = 0

@@ -56,6 +56,7 @@
 --   turn:<lane or class>  us, moment  from then on it has had less than its sure share
 -- retroscribe:limit:{<client>}:<class>:gate          hash   gate and breaker, gone a day after their last change:
 --   gate       us, moment    no slot before it
+--   closed_at  us, moment    when it was closed
 --   reason     text          why the gate was closed last
 --   epoch      number        goes up with every change of the gate, which voids all slots; begins at the server's time,
 --                            so that permits from before a wipe are void too
@@ -76,7 +77,7 @@ local SHARE_SECONDS = 30
 local SHARE_CALLS = 20 -- a fifth of fewer is three calls or less, which may be chance; of an outage the row knows first
 local LONGEST_TRIP = 300
 local IDLE_SECONDS = 86400
-local CLASS = { 'gate', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
+local CLASS = { 'gate', 'closed_at', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
 
 local pace_key, counts_key, class_key = KEYS[1], KEYS[2], KEYS[3]
 local command, limit, share = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -143,19 +144,24 @@ local function save_pace(pace)
   end
 end
 
+local function save_class(key, class)
+  save(key, CLASS, class)
+  redis.call('HSET', key, 'reason', class.reason)
+  redis.call('EXPIRE', key, IDLE_SECONDS + math.ceil(math.max(0, class.gate - now) / SECOND))
+end
+
 local function load_class(key)
   local class = load(key, CLASS)
   class.is_new = class.epoch == 0
   if class.is_new then
     class.epoch = now
   end
+  if class.closed_at > now then
+    -- The server's clock was set back: the gate is as long as it was, and not until the old time comes again.
+    class.gate, class.closed_at, class.canary = now + class.gate - class.closed_at, now, 0
+    save_class(key, class)
+  end
   return class
-end
-
-local function save_class(key, class)
-  save(key, CLASS, class)
-  redis.call('HSET', key, 'reason', class.reason)
-  redis.call('EXPIRE', key, IDLE_SECONDS + math.ceil(math.max(0, class.gate - now) / SECOND))
 end
 
 local pace, class = load_pace(), load_class(class_key)
@@ -163,6 +169,10 @@ limit = pace.limit > 0 and pace.limit or limit
 local ceiling = limit * share
 if pace.rate == 0 then
   pace.tat, pace.rate, pace.average = now, ceiling / 2, ceiling / 2
+end
+if pace.cut_at > now or pace.seen_at > now then
+  -- The server's clock was set back: moments from before mean nothing any more.
+  forget(pace)
 end
 pace.rate = math.min(pace.rate, ceiling)
 local interval, lag = spacing(pace_rate(pace, now))
@@ -204,7 +214,7 @@ local function answer(word, wait, slot)
 end
 
 local function shut(a_class, length, reason)
-  a_class.gate, a_class.reason = now + length, reason
+  a_class.gate, a_class.closed_at, a_class.reason = now + length, now, reason
   a_class.epoch = a_class.epoch + 1
   a_class.probing, a_class.canary = math.max(1, a_class.probing), 0
 end
