@@ -37,11 +37,9 @@
 --   limit          permits/s    set at run time
 --   rate           permits/s    what is handed out now, unless less is bound; at most the ceiling
 --   mark           permits/s    what the API was found to let through; 0: it has not refused yet
---   average        permits/s    the rate of the last moments
 --   rest           s            how long the mark is left alone before more is looked for
 --   rest_until     us, moment   end of the present rest
 --   looking        s            for so long the rate has been looking for more
---   looked         number       slots of that time
 --   stands_since   us, moment   last change of the mark, or the moment at which the rate came to the ceiling
 --   restless_until us, moment   the limit is known to change: rests are short
 --   cut_at         us, moment   the last 429 that the rate was cut for
@@ -156,7 +154,7 @@ local function load_class(key)
   if class.is_new then
     class.epoch = now
   end
-  if class.closed_at > now then
+  if class.closed_at > now + SECOND then
     -- The server's clock was set back: the gate is as long as it was, and not until the old time comes again.
     class.gate, class.closed_at, class.canary = now + class.gate - class.closed_at, now, 0
     save_class(key, class)
@@ -168,18 +166,24 @@ local pace, class = load_pace(), load_class(class_key)
 limit = pace.limit > 0 and pace.limit or limit
 local ceiling = limit * share
 if pace.rate == 0 then
-  pace.tat, pace.rate, pace.average = now, ceiling / 2, ceiling / 2
+  pace.tat, pace.rate = now, ceiling / 2
 end
-if pace.cut_at > now or pace.seen_at > now then
+if pace.cut_at > now + SECOND or pace.seen_at > now + SECOND then
   -- The server's clock was set back: moments from before mean nothing any more.
   forget(pace)
 end
 pace.rate = math.min(pace.rate, ceiling)
 local interval, lag = spacing(pace_rate(pace, now))
 
+-- Slots that are reserved and have not come yet, and for how many seconds they reach.
+local function reserved_ahead()
+  local reach = math.max(0, pace.tat - now)
+  return math.floor(reach / interval), reach / SECOND
+end
+
 -- Slots that have come, those of calls under way included.
 local function sent()
-  return pace.granted - math.max(0, math.floor((pace.tat - now) / interval))
+  return pace.granted - reserved_ahead()
 end
 
 local function counted(what, second)
@@ -264,7 +268,7 @@ function commands.acquire(horizon, lease, lane, call_class)
   end
   local slot = math.max(due, now)
   if due == pace.tat then -- work waits, so the rate may grow
-    grow(pace, ceiling, now, interval / SECOND)
+    grow(pace, ceiling, slot, interval / SECOND)
   end
   pace.newest, pace.undo, pace.tat, pace.granted = slot, pace.tat, due + interval, pace.granted + 1
   has_gone(pace, now, lane, call_class, interval)
@@ -318,10 +322,11 @@ function commands.close_gate(length, reason, rejected, epoch)
       close(KEYS[position], load_class(KEYS[position]), length, reason)
     end
     -- The slots that were reserved ahead are void: all but those that have passed are free again.
-    pace.granted = sent()
+    local slots, seconds = reserved_ahead()
+    pace.granted = pace.granted - slots
     pace.tat, pace.newest = math.min(pace.tat, now + interval), 0
     if is_news then
-      cut(pace, ceiling, now, class.gate)
+      cut(pace, ceiling, now, class.gate, seconds)
     end
     save_pace(pace)
   end
