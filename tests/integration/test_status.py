@@ -140,7 +140,7 @@ class TestTimeLeft:
     def test_nobody_knows_it_while_nothing_is_submitted(self, now: Status, desk: Desk) -> None:
         running = seen(now, waiting=10, ahead=10, granted_per_second=5.0)
         paused = dataclasses.replace(running.backfill, state="paused")
-        halt = controls.Halt("403", "no scope", CallClass.SUBMIT, 1.0, 2.0)
+        halt = controls.Halt("ScopeMissing", "no scope", CallClass.SUBMIT, 1.0, 2.0)
 
         assert running.eta_seconds == 2
         assert dataclasses.replace(running, backfill=paused).eta_seconds is None
