@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import Connection, Select, bindparam, case, func, select
 
 from workers.ledger.states import WITH_REASONS
 from workers.ledger.tables import (
@@ -14,6 +15,7 @@ from workers.ledger.tables import (
     backfills,
     double_acceptances,
     duplicates,
+    in_state_with_reason,
     intake_rejects,
     recordings,
 )
@@ -83,11 +85,6 @@ _ACCEPTED: Final = select(func.count()).where(_MINE, IS_ACCEPTED)
 # One aggregate a statement: SQLite looks a minimum up in an index only if nothing else is asked for.
 _FIRST: Final = select(func.min(recordings.c.submitted_at)).where(_MINE, IS_ACCEPTED)
 _LAST: Final = select(func.max(recordings.c.submitted_at)).where(_MINE, IS_ACCEPTED)
-_EXAMPLES: Final = select(recordings.c.id, recordings.c.media_id).where(
-    _MINE, IS_WITH_REASON, recordings.c.state == bindparam("state")
-)
-_WITH: Final = _EXAMPLES.where(recordings.c.reason == bindparam("reason")).order_by(recordings.c.id).limit(EXAMPLES)
-_WITHOUT: Final = _EXAMPLES.where(recordings.c.reason.is_(None)).order_by(recordings.c.id).limit(EXAMPLES)
 
 
 def funnel(tx: Connection, backfill_id: int) -> Funnel:
@@ -122,11 +119,10 @@ def speed(tx: Connection, backfill_id: int) -> Speed:
     return Speed(accepted, first, last)
 
 
-def examples(tx: Connection, backfill_id: int, state: str, reason: str | None) -> dict[int, str]:
+def examples(tx: Connection, backfill_id: int, state: State, reason: str | None) -> dict[int, str]:
     """The media ids, by recording id, of the oldest EXAMPLES recordings in that state (of WITH_REASONS), for why."""
-    wanted = {"backfill_id": backfill_id, "state": state}
-    rows = tx.execute(_WITHOUT, wanted) if reason is None else tx.execute(_WITH, {**wanted, "reason": reason})
-    return {row.id: row.media_id for row in rows}
+    wanted = _examples(state, tx.dialect.name, with_reason=reason is not None)
+    return {row.id: row.media_id for row in tx.execute(wanted, {"backfill_id": backfill_id, "reason": reason})}
 
 
 def running_with(tx: Connection, states: Collection[State]) -> dict[int, int]:
@@ -139,6 +135,13 @@ def running_with(tx: Connection, states: Collection[State]) -> dict[int, int]:
         .group_by(recordings.c.backfill_id)
     )
     return {row.backfill_id: row.number for row in tx.execute(counted)}
+
+
+@lru_cache(maxsize=32)
+def _examples(state: State, dialect: str, *, with_reason: bool) -> Select[Any]:
+    reason = recordings.c.reason == bindparam("reason") if with_reason else recordings.c.reason.is_(None)
+    some = select(recordings.c.id, recordings.c.media_id).where(_MINE, in_state_with_reason(state, dialect), reason)
+    return some.order_by(recordings.c.id).limit(EXAMPLES)
 
 
 def _accepted_twice(tx: Connection, backfill_id: int) -> int:

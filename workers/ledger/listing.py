@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, bindparam, exists, select, union_all
 from sqlalchemy.engine import RowMapping
 
 from workers.ledger.states import WITH_REASONS
-from workers.ledger.tables import IS_WITH_REASON, backfills, duplicates, intake_rejects, recordings, transcripts
+from workers.ledger.tables import backfills, duplicates, in_state_with_reason, intake_rejects, recordings, transcripts
 from workers.model import State
 
 #: Rows of a page.
@@ -99,10 +99,11 @@ def own(
     last page. A page may have none although others follow.
     """
     wanted = {"backfill_id": backfill_id, "after": after, "reason": reason}
-    ids = list(tx.execute(_ids(frozenset(states), with_reason=reason is not None), wanted).scalars())
+    found = _ids(frozenset(states), tx.dialect.name, with_reason=reason is not None)
+    ids = list(tx.execute(found, wanted).scalars())
     rows = _BY_ID if reason is None else _BY_ID_WITH_REASON
-    found = tx.execute(rows, {"ids": ids, "reason": reason}).mappings().all() if ids else ()
-    return [_entry(row) for row in found], ids[-1] if len(ids) == PAGE else None
+    entries = tx.execute(rows, {"ids": ids, "reason": reason}).mappings().all() if ids else ()
+    return [_entry(row) for row in entries], ids[-1] if len(ids) == PAGE else None
 
 
 def shared(
@@ -133,7 +134,7 @@ def packed_transcripts(tx: Connection, recording_ids: Sequence[int]) -> dict[int
 
 
 @lru_cache(maxsize=64)
-def _ids(states: frozenset[State], *, with_reason: bool) -> Select[Any]:
+def _ids(states: frozenset[State], dialect: str, *, with_reason: bool) -> Select[Any]:
     """The next recordings in these states: of each state as many as a page has, in the order of an index, merged.
 
     Only for states that are indexed by reason the reason is looked up here; of the others all come, so that a page ends
@@ -142,9 +143,11 @@ def _ids(states: frozenset[State], *, with_reason: bool) -> Select[Any]:
     mine = [recordings.c.backfill_id == bindparam("backfill_id"), recordings.c.id > bindparam("after")]
     parts = []
     for state in sorted(states):
-        part = select(recordings.c.id).where(*mine, recordings.c.state == str(state))
+        part = select(recordings.c.id).where(*mine)
         if with_reason and state in WITH_REASONS:
-            part = part.where(IS_WITH_REASON, recordings.c.reason == bindparam("reason"))
+            part = part.where(in_state_with_reason(state, dialect), recordings.c.reason == bindparam("reason"))
+        else:
+            part = part.where(recordings.c.state == str(state))
         parts.append(select(part.order_by(recordings.c.id).limit(PAGE).subquery().c.id))
     merged = union_all(*parts).subquery()
     return select(merged.c.id).order_by(merged.c.id).limit(PAGE)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
     or_,
 )
@@ -116,6 +117,18 @@ Index(
     sqlite_where=IS_WITH_REASON,
     postgresql_where=IS_WITH_REASON,
 )
+
+
+def in_state_with_reason(state: State, dialect: str) -> ColumnElement[bool]:
+    """That a recording is in this state of WITH_REASONS, in the words that have each database use the index above.
+
+    SQLite wants the index's condition to the letter. PostgreSQL proves it from the state, and would take the condition
+    for one that leaves so few rows that it reads and sorts them all.
+    """
+    mine = recordings.c.state == literal_column(repr(str(state)))
+    return and_(mine, IS_WITH_REASON) if dialect == "sqlite" else mine
+
+
 IS_ACCEPTED: Final = recordings.c.accepted_at.is_not(None)
 Index(
     "recordings_accepted",
