@@ -29,7 +29,7 @@ def in_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-@pytest.fixture(params=[1, 2, 500], autouse=True)
+@pytest.fixture(params=[1, 2, 500])
 def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """However many rows a page has, the list is the same."""
     size: int = request.param
@@ -52,6 +52,7 @@ def media_ids(command: DeskCommand, *arguments: str) -> list[str]:
 
 
 @pytest.mark.both_ledgers
+@pytest.mark.usefixtures("page")
 class TestList:
     def test_each_recording_has_a_line_in_the_order_of_the_list(self, desk: Desk, command: DeskCommand) -> None:
         first, *_ = desk.ask([f"m-{number}" for number in range(5)])

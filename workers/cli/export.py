@@ -34,7 +34,7 @@ def export(
         typer.Option(metavar="FILE", help="This file, readable for you only; it is there once it is complete."),
     ] = None,
 ) -> None:
-    """Writes the transcripts of a backfill from the ledger, at no API cost, a recording a line.
+    """Writes the transcripts of a backfill from the ledger, at no API cost.
 
     Every recording that the backfill asked for and that has a transcript comes once; those of other backfills, which it
     shares, come last. The text of a forgotten recording is never among them.
