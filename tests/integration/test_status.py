@@ -4,10 +4,8 @@ import dataclasses
 import json
 import signal
 import subprocess
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from tests.support.command import bare_environment
 from tests.support.command import command as command_line
@@ -188,29 +186,3 @@ class TestWatch:
         assert (process.stderr.read(), process.wait(30)) == (b"", INTERRUPTED)
         process.stdout.close()
         process.stderr.close()
-
-
-def test_what_is_counted_is_looked_up_in_indexes_by_backfill_and_never_sorted(desk: Desk) -> None:
-    ended(desk, ["m-1", "m-2"], State.FAILED, Reason.REQUEST_REFUSED)
-    desk.ask(["m-3"])
-    ran: list[tuple[str, Any]] = []
-    engine = desk.resources.ledger.engine
-
-    def keep(_1: object, _2: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM recordings" in statement:
-            ran.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", keep)
-    status(desk.resources, "q3")
-    event.remove(engine, "before_cursor_execute", keep)
-
-    assert len(ran) > 5
-    with desk.resources.ledger.read() as tx:
-        plans = [tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {one}", parameters).all() for one, parameters in ran]
-    steps = {row[3] for plan in plans for row in plan}
-    assert [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN recordings")] == []
-    assert "SEARCH recordings USING COVERING INDEX recordings_by_backfill (backfill_id=?)" in steps
-    assert "SEARCH recordings USING COVERING INDEX recordings_by_backfill (backfill_id=? AND state=?)" in steps
-    assert "SEARCH recordings USING COVERING INDEX recordings_by_reason (backfill_id=?)" in steps
-    assert "SEARCH recordings USING INDEX recordings_by_reason (backfill_id=? AND state=? AND reason=?)" in steps
-    assert "SEARCH recordings USING INDEX recordings_accepted (backfill_id=?)" in steps
