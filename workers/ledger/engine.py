@@ -25,7 +25,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 # Each new row changes a page of its own in several indexes, whose keys are random. SQLite writes pages twice when its
 # 2 MB of memory are full, and after each 4 MB of log it copies that log into the file before a commit returns.
-_BULK = {"cache_size": -32_000, "wal_autocheckpoint": 0}
+_BULK = {"cache_size": -48_000, "wal_autocheckpoint": 0}
 
 
 class Ledger:

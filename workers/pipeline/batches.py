@@ -17,8 +17,8 @@ FIRST: Final = 500
 LARGEST: Final = 2000
 #: Half of what a transaction may last, so that others' never wait for long.
 TRANSACTION_SECONDS: Final = 0.025
-#: About 100 MB of SQLite's log.
-CHECKPOINT_AFTER: Final = 8000
+#: About 200 MB of SQLite's log: the longer it is, the more of its pages were changed several times and are copied once.
+CHECKPOINT_AFTER: Final = 20_000
 
 
 @dataclass(slots=True)
