@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from benchmarks import gate, intake
+from benchmarks import gate
+from benchmarks.intake import command as intake
 from benchmarks.limiter import command
 
 
@@ -12,7 +13,7 @@ def main() -> int:
         prog="python -m benchmarks", description=f"{__doc__} Without a name: intake, and the limiter's in short."
     )
     names = parser.add_subparsers(dest="name", metavar="NAME")
-    names.add_parser("intake", help=intake.__doc__)
+    intake.add_arguments(names.add_parser("intake", help=intake.__doc__, description=intake.__doc__))
     command.add_arguments(names.add_parser("limiter", help=command.__doc__, description=command.__doc__))
     gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
     options = parser.parse_args()
@@ -20,11 +21,11 @@ def main() -> int:
         return gate.run(options)
     if options.name == "limiter":
         return command.run(options)
-    intake.run()
     if options.name == "intake":
-        return 0
+        return intake.run(options)
+    failed = intake.run(parser.parse_args(["intake"]))
     print()
-    return command.run(parser.parse_args(["limiter", "--quick"]))
+    return failed or command.run(parser.parse_args(["limiter", "--quick"]))
 
 
 if __name__ == "__main__":

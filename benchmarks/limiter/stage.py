@@ -69,6 +69,12 @@ class Stage:
         pages = int(Path(f"/proc/{child.process.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def peak_mb(self, name: str) -> float:
+        """The most memory that a process has held, in MB (Linux only)."""
+        child = next(one for one in self._children if one.name == name)
+        lines = Path(f"/proc/{child.process.pid}/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Returns once it holds; raises BenchmarkFailed when that takes too long or a process ended meanwhile."""
         deadline = time.monotonic() + START_SECONDS

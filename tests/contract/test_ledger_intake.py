@@ -1,6 +1,7 @@
 """What backfills ask for: one recording a request, duplicates counted, and nothing lost on the way into the sums."""
 
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -55,6 +56,25 @@ def test_new_requests_become_pending_recordings_with_refs_of_their_own(ledger: L
     first, second = find(ledger, "a"), find(ledger, "b")
     assert (first.state, first.backfill) == (State.PENDING, "q3")
     assert first.ref != second.ref
+
+
+def test_the_refs_of_a_batch_are_random_uuids_of_version_4(ledger: Ledger) -> None:
+    take(ledger, "q3", [f"call-{number}" for number in range(1001)])
+
+    with ledger.read() as tx:
+        refs = list(tx.execute(select(table.c.ref).order_by(table.c.id)).scalars())
+    assert len(set(refs)) == 1001
+    made = [uuid.UUID(hex=ref) for ref in refs]
+    assert {(one.version, one.variant) for one in made} == {(4, uuid.RFC_4122)}
+    assert [one.hex for one in made] == refs
+
+
+def test_recordings_are_numbered_in_the_order_of_their_list(ledger: Ledger) -> None:
+    wanted = [f"call-{number * 7919 % 1001}" for number in range(1001)]
+    take(ledger, "q3", wanted)
+
+    with ledger.read() as tx:
+        assert list(tx.execute(select(table.c.media_id).order_by(table.c.id)).scalars()) == wanted
 
 
 def test_a_request_twice_in_a_list_is_one_recording_and_one_duplicate(ledger: Ledger) -> None:

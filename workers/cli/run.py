@@ -150,7 +150,8 @@ def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
 
 
 def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane) -> None:
-    from workers.pipeline.enqueue import Taken, take_rows
+    from workers.pipeline.batches import Taken
+    from workers.pipeline.enqueue import take_rows
 
     taken = Taken()
     with RejectedFile(backfill) as rejected:

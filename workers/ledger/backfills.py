@@ -2,16 +2,15 @@
 
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from workers.errors import InputError
-from workers.ledger import submissions
-from workers.ledger.statements import insert_or_ignore, one_after_the_other
+from workers.ledger import bulk, submissions
+from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
 from workers.model import Lane, Reason, State, TranscriptionRequest
 
@@ -39,6 +38,11 @@ class Asked:
 
     entry: int
     request: TranscriptionRequest
+    fingerprint: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Made with the entry, so that no transaction waits for it.
+        object.__setattr__(self, "fingerprint", self.request.fingerprint())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,37 +93,25 @@ def every(tx: Connection) -> list[Backfill]:
 
 
 def add(tx: Connection, backfill: Backfill, lane: Lane, asked: Sequence[Asked], *, by: str) -> Intake:
-    """Takes a batch of at most 500 entries in: the same request is one recording, in whichever backfill it is asked.
+    """Takes a batch of at most 2,000 entries in: the same request is one recording, in whichever backfill it is asked.
 
     Safe to repeat: an entry that this backfill has asked for at the same place changes nothing.
     """
-    # Two that take the same requests in, each in its own order, would wait for each other's rows.
+    # Two that take the same requests in at once would both find them new.
     one_after_the_other(tx, "intake")
-    now = time.time()
-    by_fingerprint: dict[bytes, Asked] = {}
+    first: dict[bytes, Asked] = {}
     for one in asked:
-        by_fingerprint.setdefault(one.request.fingerprint(), one)
-    known = _known(tx, list(by_fingerprint))
-    fresh = [
-        _row(one, fingerprint, backfill.id, lane, now)
-        for fingerprint, one in by_fingerprint.items()
-        if fingerprint not in known
-    ]
-    insert_or_ignore(tx, recordings, fresh)
-    if fresh:
-        known = _known(tx, list(by_fingerprint))
-    new_refs = {row["ref"] for row in fresh}
-    accepted = repeated = 0
-    again: list[dict[str, Any]] = []
-    for one in asked:
-        row = known[one.request.fingerprint()]
-        if row["backfill_id"] == backfill.id and row["entry"] == one.entry:
-            accepted += row["ref"] in new_refs
-            repeated += row["ref"] not in new_refs
-        else:
-            again.append({"backfill_id": backfill.id, "entry": one.entry, "recording_id": row["id"]})
-    counted = _ask_again(tx, backfill, lane, again, known.values(), by=by)
-    return Intake(accepted + counted[0], counted[1], repeated + len(again) - sum(counted))
+        first.setdefault(one.fingerprint, one)
+    known = bulk.known(tx, list(first))
+    fresh = [one for one in first.values() if one.fingerprint not in known] if known else list(first.values())
+    bulk.insert(tx, backfill.id, lane, [bulk.New(one.entry, one.request, one.fingerprint) for one in fresh])
+    if len(fresh) == len(asked):
+        return Intake(len(fresh), 0, 0)
+    others = [one for one in asked if one.fingerprint in known or first[one.fingerprint] is not one]
+    known |= bulk.known(tx, list({one.fingerprint for one in others} - known.keys()))
+    again = [one for one in others if not _asked_there(known[one.fingerprint], backfill, one)]
+    anew, duplicate = _ask_again(tx, backfill, lane, again, known, by=by)
+    return Intake(len(fresh) + anew, duplicate, len(others) - anew - duplicate)
 
 
 def refuse(tx: Connection, backfill: Backfill, refused: Sequence[Refused]) -> None:
@@ -132,71 +124,51 @@ def refuse(tx: Connection, backfill: Backfill, refused: Sequence[Refused]) -> No
     insert_or_ignore(tx, intake_rejects, rows)
 
 
-def _known(tx: Connection, fingerprints: Sequence[bytes]) -> dict[bytes, Mapping[str, Any]]:
-    columns = (recordings.c.id, recordings.c.ref, recordings.c.fingerprint, recordings.c.backfill_id)
-    more = (recordings.c.entry, recordings.c.state, recordings.c.lane, recordings.c.accepted_at)
-    rows = tx.execute(select(*columns, *more).where(recordings.c.fingerprint.in_(fingerprints))).mappings()
-    return {bytes(row["fingerprint"]): dict(row) for row in rows}
-
-
-def _row(one: Asked, fingerprint: bytes, backfill_id: int, lane: Lane, now: float) -> dict[str, Any]:
-    return {
-        "ref": uuid.uuid4().hex,
-        "media_id": one.request.media_id,
-        "languages": ",".join(one.request.languages),
-        "redaction_policy_id": one.request.redaction_policy_id,
-        "speaker_identification": one.request.speaker_identification,
-        "fingerprint": fingerprint,
-        "backfill_id": backfill_id,
-        "entry": one.entry,
-        "lane": lane,
-        "state": State.PENDING,
-        "epoch": 0,
-        "attempts": 0,
-        "resends": 0,
-        "polls": 0,
-        "due_at": now,
-        "created_at": now,
-        "changed_at": now,
-    }
+def _asked_there(row: bulk.Known, backfill: Backfill, asked: Asked) -> bool:
+    """Whether the recording is what this very entry asked for before."""
+    return row.backfill_id == backfill.id and row.entry == asked.entry
 
 
 def _ask_again(
-    tx: Connection, backfill: Backfill, lane: Lane, again: Sequence[dict[str, Any]], known: Any, *, by: str
+    tx: Connection,
+    backfill: Backfill,
+    lane: Lane,
+    again: Sequence[Asked],
+    known: Mapping[bytes, bulk.Known],
+    *,
+    by: str,
 ) -> tuple[int, int]:
     """Deals with requests that are recordings already; gives how many began anew here and how many are duplicates."""
     if not again:
         return 0, 0
-    rows = {row["id"]: row for row in known}
     noted = select(duplicates.c.entry).where(
-        duplicates.c.backfill_id == backfill.id, duplicates.c.entry.in_([one["entry"] for one in again])
+        duplicates.c.backfill_id == backfill.id, duplicates.c.entry.in_([one.entry for one in again])
     )
     seen = set(tx.execute(noted).scalars())
-    ended = [id_ for id_, row in rows.items() if row["state"] in _BEGIN_ANEW and row["accepted_at"] is None]
+    rows = {one.fingerprint: known[one.fingerprint] for one in again}
+    ended = [row.id for row in rows.values() if row.state in _BEGIN_ANEW and row.accepted_at is None]
     unpaid = set(ended) - submissions.perhaps_accepted_among(tx, ended) if ended else set()
     anew = 0
     kept: list[dict[str, Any]] = []
-    for one in (one for one in again if one["entry"] not in seen):
-        row = rows[one["recording_id"]]
-        other = row["backfill_id"] != backfill.id
-        if other and row["id"] in unpaid and _adopt(tx, row, one, lane, by=by):
+    for one in (one for one in again if one.entry not in seen):
+        row = rows[one.fingerprint]
+        if row.backfill_id != backfill.id and row.id in unpaid and _adopt(tx, row, backfill, one, lane, by=by):
             anew += 1
-            unpaid.discard(row["id"])
-            rows[row["id"]] = {**row, "backfill_id": backfill.id, "state": State.PENDING}
+            unpaid.discard(row.id)
+            rows[one.fingerprint] = row._replace(backfill_id=backfill.id, state=State.PENDING)
         else:
-            kept.append(one)
-            if lane == Lane.LIVE and row["state"] == State.PENDING and row["lane"] != Lane.LIVE:
-                waiting = (recordings.c.id == row["id"]) & (recordings.c.state == State.PENDING)
-                tx.execute(update(recordings).where(waiting).values(lane=Lane.LIVE))
+            kept.append({"backfill_id": backfill.id, "entry": one.entry, "recording_id": row.id})
+            if lane == Lane.LIVE and row.state == State.PENDING and row.lane != Lane.LIVE:
+                change(tx, recordings, {"id": row.id, "state": State.PENDING}, {"lane": Lane.LIVE})
     insert_or_ignore(tx, duplicates, kept)
     return anew, len(kept)
 
 
-def _adopt(tx: Connection, row: Mapping[str, Any], asked: Mapping[str, Any], lane: Lane, *, by: str) -> bool:
+def _adopt(tx: Connection, row: bulk.Known, backfill: Backfill, asked: Asked, lane: Lane, *, by: str) -> bool:
     """Makes a recording that ended unpaid elsewhere our own, to begin anew; there it counts as a duplicate."""
     now = time.time()
-    values = {"backfill_id": asked["backfill_id"], "entry": asked["entry"], "lane": lane, "state": State.PENDING}
-    ended = (recordings.c.id == row["id"]) & (recordings.c.state == row["state"]) & recordings.c.accepted_at.is_(None)
+    values = {"backfill_id": backfill.id, "entry": asked.entry, "lane": lane, "state": State.PENDING}
+    ended = (recordings.c.id == row.id) & (recordings.c.state == row.state) & recordings.c.accepted_at.is_(None)
     changed = (
         update(recordings)
         .where(ended)
@@ -213,14 +185,13 @@ def _adopt(tx: Connection, row: Mapping[str, Any], asked: Mapping[str, Any], lan
     )
     if tx.execute(changed).rowcount == 0:
         return False
-    insert_or_ignore(
-        tx, duplicates, [{"backfill_id": row["backfill_id"], "entry": row["entry"], "recording_id": row["id"]}]
-    )
+    there = {"backfill_id": row.backfill_id, "entry": row.entry, "recording_id": row.id}
+    insert_or_ignore(tx, duplicates, [there])
     tx.execute(
         insert(transitions).values(
-            recording_id=row["id"],
+            recording_id=row.id,
             at=now,
-            from_state=row["state"],
+            from_state=row.state,
             to_state=State.PENDING,
             by=by,
             reason=Reason.ASKED_AGAIN,

@@ -4,8 +4,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "glusterfs", "lustre"}
 )
 
+# Each new row changes a page of its own in several indexes, whose keys are random. SQLite writes pages twice when its
+# 2 MB of memory are full, and after each 4 MB of log it copies that log into the file before a commit returns.
+_BULK = {"cache_size": -48_000, "wal_autocheckpoint": 0}
+
 
 class Ledger:
     """The ledger's door: `with ledger.write() as tx` is one short transaction, `read()` a look at one moment.
@@ -38,11 +42,13 @@ class Ledger:
         if _parsed(url).get_backend_name() == "sqlite":
             self._engine = self._reader = _sqlite_engine(url)
             self._turn = nullcontext() if path is None else _Turn(path)
+            self._bulk = self._engine if path is None else _sqlite_engine(url, pool_size=1, pragmas=_BULK)
         else:
-            self._engine = postgresql.server_engine(_parsed(url))
+            self._engine = self._bulk = postgresql.server_engine(_parsed(url))
             self._reader = postgresql.reader(self._engine)
             self._turn = nullcontext()
         self._writer = self._engine.execution_options(retroscribe_write=True)
+        self._bulk_writer = self._bulk.execution_options(retroscribe_write=True)
 
     @property
     def engine(self) -> Engine:
@@ -54,12 +60,26 @@ class Ledger:
             yield tx
 
     @contextmanager
+    def write_many(self) -> Iterator[Connection]:
+        """As `write`, for hundreds of new rows; whoever has written many calls `checkpoint` now and then."""
+        with _translated(), self._turn, self._bulk_writer.begin() as tx:
+            yield tx
+
+    def checkpoint(self) -> None:
+        """Copies what SQLite's log holds into its file, while other writers go on; a server does so by itself."""
+        if self._bulk is self._engine:
+            return
+        with _translated(), closing(self._bulk.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         with _translated(), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
         self._engine.dispose()
+        self._bulk.dispose()
 
 
 class _Turn:
@@ -139,14 +159,14 @@ def _sqlite_trouble(error: DBAPIError) -> str | None:
     return postgresql.OTHER_SCHEMA if said.startswith(("no such table", "no such column")) else said
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, *, pool_size: int = 20, pragmas: Mapping[str, int] | None = None) -> Engine:
     path = sqlite_path(url)
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_file_system(path.parent)
         # It holds transcripts. SQLite gives its other files the same mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    engine = create_engine(url, pool_size=20, pool_timeout=30, hide_parameters=True)
+    engine = create_engine(url, pool_size=pool_size, pool_timeout=30, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
@@ -156,6 +176,8 @@ def _sqlite_engine(url: str) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        for name, value in (pragmas or {}).items():
+            cursor.execute(f"PRAGMA {name} = {value}")
         cursor.close()
 
     @event.listens_for(engine, "begin")

@@ -1,10 +1,9 @@
-"""Takes recordings into the ledger, from a manifest or from a message, in bounded transactions."""
+"""Takes recordings into the ledger, from a manifest or from a message."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict
 from typing import Any, Final
 
 import structlog
@@ -14,43 +13,28 @@ from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, Refused, read_entries, read_entry, read_message, resolve
 from workers.intake.manifest import Row
 from workers.ledger import backfills, recordings
+from workers.ledger.backfills import Asked
 from workers.model import Lane, Recording
+from workers.pipeline.batches import Batches, Taken
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
 
-BATCH: Final = 500
 #: A message's entries lie side by side: 14 bits hold the 10,000 of one message, the rest is the message's digest.
 _INDEX_BITS: Final = 14
-
-
-@dataclass(slots=True)
-class Taken:
-    """What became of the entries so far; `repeated` ones were taken in by an earlier run of the same list."""
-
-    accepted: int = 0
-    duplicates: int = 0
-    repeated: int = 0
-    rejected: int = 0
 
 
 def take_rows(
     resources: Resources, backfill: str, rows: Iterable[Row], *, defaults: Defaults, lane: Lane, by: str
 ) -> Iterator[Taken]:
-    """Takes a manifest in, 500 rows a transaction, telling after each how far it is.
+    """Takes a manifest in, in short transactions, telling after each how far it is.
 
     Raises InputError when the backfill exists with other options. Safe to repeat: the same list adds nothing.
     """
     options = {**asdict(defaults), "languages": list(defaults.languages)}
     with resources.ledger.write() as tx:
         target = backfills.ensure(tx, backfill, options)
-    taken = Taken()
-    remaining = iter(rows)
-    while batch := list(islice(remaining, BATCH)):
-        asked = [backfills.Asked(row.line, row.request) for row in batch if row.request is not None]
-        refused = [backfills.Refused(row.line, row.raw, row.reason or "") for row in batch if row.request is None]
-        _take(resources, target, lane, asked, refused, taken, by=by)
-        yield taken
+    yield from Batches(resources.ledger, target, lane, by=by).take(map(_entry, rows))
     announce()
 
 
@@ -65,24 +49,24 @@ def enqueue(resources: Resources, message: Mapping[str, Any], *, by: str) -> dic
     with resources.ledger.write() as tx:
         target = backfills.ensure(tx, content.backfill, {})
     place = _place(content.model_dump(mode="json"))
-    taken = Taken()
     rejected: list[dict[str, Any]] = []
-    verdicts = read_entries(content)
-    while batch := list(islice(verdicts, BATCH)):
-        asked: list[backfills.Asked] = []
-        refused: list[backfills.Refused] = []
-        for one in batch:
+
+    def entries() -> Iterator[Asked | backfills.Refused]:
+        for one in read_entries(content):
             if isinstance(one, Refused):
-                refused.append(backfills.Refused(place + one.index, one.raw, one.reason))
                 rejected.append({"index": one.index, "media_id": one.media_id, "reason": one.reason})
+                yield backfills.Refused(place + one.index, one.raw, one.reason)
             else:
-                asked.append(backfills.Asked(place + one.index, resolve(one.entry, defaults)))
-        _take(resources, target, content.lane, asked, refused, taken, by=by)
+                yield Asked(place + one.index, resolve(one.entry, defaults))
+
+    batches = Batches(resources.ledger, target, content.lane, by=by)
+    for _ in batches.take(entries()):
+        pass
     announce()
     return {
         "backfill": content.backfill,
-        "accepted": taken.accepted + taken.repeated,
-        "duplicates": taken.duplicates,
+        "accepted": batches.taken.accepted + batches.taken.repeated,
+        "duplicates": batches.taken.duplicates,
         "rejected": rejected,
     }
 
@@ -101,7 +85,7 @@ def request_transcription(
     place = int.from_bytes(request.fingerprint()[:6], "big") << _INDEX_BITS
     with resources.ledger.write() as tx:
         target = backfills.ensure(tx, backfill, {})
-        backfills.add(tx, target, lane, [backfills.Asked(place, request)], by=by)
+        backfills.add(tx, target, lane, [Asked(place, request)], by=by)
         recording = recordings.by_fingerprint(tx, request.fingerprint())
     assert recording is not None  # noqa: S101 it was just added
     announce()
@@ -116,23 +100,10 @@ def announce() -> None:
         log.warning("pump_not_asked", detail=str(error))
 
 
-def _take(
-    resources: Resources,
-    target: backfills.Backfill,
-    lane: Lane,
-    asked: list[backfills.Asked],
-    refused: list[backfills.Refused],
-    taken: Taken,
-    *,
-    by: str,
-) -> None:
-    with resources.ledger.write() as tx:
-        result = backfills.add(tx, target, lane, asked, by=by)
-        backfills.refuse(tx, target, refused)
-    taken.accepted += result.accepted
-    taken.duplicates += result.duplicates
-    taken.repeated += result.repeated
-    taken.rejected += len(refused)
+def _entry(row: Row) -> Asked | backfills.Refused:
+    if row.request is None:
+        return backfills.Refused(row.line, row.raw, row.reason or "")
+    return Asked(row.line, row.request)
 
 
 def _place(content: Mapping[str, Any]) -> int:
