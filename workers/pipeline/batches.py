@@ -54,6 +54,9 @@ class Batches:
                 under_way = writer.submit(self._store, batch)
             if under_way is not None:
                 yield under_way.result()
+        if self._written > LARGEST:
+            # Else the next small transaction of somebody else would do it, while all others wait.
+            self._ledger.checkpoint()
 
     def _store(self, batch: list[Asked | Refused]) -> Taken:
         asked = [one for one in batch if isinstance(one, Asked)]
