@@ -1,11 +1,12 @@
 """Runs the benchmarks; figures are to be quoted as ratios, for machines differ."""
 
 import argparse
+import os
 import sys
 
 from benchmarks import gate
 from benchmarks.intake import command as intake
-from benchmarks.limiter import command
+from benchmarks.limiter import command as limiter
 
 
 def main() -> int:
@@ -14,18 +15,20 @@ def main() -> int:
     )
     names = parser.add_subparsers(dest="name", metavar="NAME")
     intake.add_arguments(names.add_parser("intake", help=intake.__doc__, description=intake.__doc__))
-    command.add_arguments(names.add_parser("limiter", help=command.__doc__, description=command.__doc__))
+    limiter.add_arguments(names.add_parser("limiter", help=limiter.__doc__, description=limiter.__doc__))
     gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
     options = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith(("RETROSCRIBE_", "GENESYS_"))]:
+        del os.environ[name]  # no run may touch a real deployment
     if options.name == "gate":
         return gate.run(options)
     if options.name == "limiter":
-        return command.run(options)
+        return limiter.run(options)
     if options.name == "intake":
         return intake.run(options)
     failed = intake.run(parser.parse_args(["intake"]))
     print()
-    return failed or command.run(parser.parse_args(["limiter", "--quick"]))
+    return failed or limiter.run(parser.parse_args(["limiter", "--quick"]))
 
 
 if __name__ == "__main__":

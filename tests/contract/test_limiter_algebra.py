@@ -1,31 +1,19 @@
 """What the limiter's script promises, whatever happens in whichever order: the real script on a real server, with a
 clock that the test moves."""
 
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.limits import LAG, SECOND, START, Bucket
-from tests.support.valkey import Valkey
 from workers.limits.script import Answer
 
 rates = st.floats(0.5, 40)
 property_test = settings(
     max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    server = Valkey(Path(tmp_path_factory.mktemp("valkey"))).start()
-    with server.client() as client:
-        yield client
-    server.close()
 
 
 steps = st.one_of(

@@ -1,21 +1,8 @@
 """The limiter's gate, canary and breaker: the real script on a real server, with a clock that the test moves."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 import redis
 
 from tests.support.limits import LEASE, SECOND, Bucket
-from tests.support.valkey import Valkey
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    server = Valkey(Path(tmp_path_factory.mktemp("valkey"))).start()
-    with server.client() as client:
-        yield client
-    server.close()
 
 
 def test_changed_gate_voids_every_permit_and_a_shorter_one_changes_nothing(client):

@@ -3,29 +3,17 @@
 import heapq
 import random
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.limits import SECOND, Bucket
-from tests.support.valkey import Valkey
 
 LIVE, BACKFILL = "live", "backfill"
 #: How long after a refusal one asks again, in microseconds, as the limiter's object does it.
 AGAIN = {LIVE: (50_000, 200_000), BACKFILL: (400_000, 800_000)}
 Flow = tuple[str, str]
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    server = Valkey(Path(tmp_path_factory.mktemp("valkey"))).start()
-    with server.client() as client:
-        yield client
-    server.close()
 
 
 def compete(bucket: Bucket, askers: dict[Flow, int], seconds: int, seed: int = 0) -> Counter[Flow]:

@@ -1,27 +1,15 @@
 """What the limiter learns of a limit that it does not know: the real script, the sandbox's limits, a moved clock."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import redis
 
 from tests.support.limits import SECOND, Bucket, Server
-from tests.support.valkey import Valkey
 
 SECONDS = ("token-bucket", "fixed-second", "sliding-second")
 KINDS = (*SECONDS, "minute")
 #: As the benchmark has it: what a neighbour takes of the limit, in turns.
 NEIGHBOUR = (0.0, 0.5, 0.2, 0.8, 0.0)
 CEILING = 0.99
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    server = Valkey(Path(tmp_path_factory.mktemp("valkey"))).start()
-    with server.client() as client:
-        yield client
-    server.close()
 
 
 def bucket_of(client: redis.Redis, rate: float = 10) -> Bucket:
