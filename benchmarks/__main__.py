@@ -7,6 +7,7 @@ import sys
 from benchmarks import gate
 from benchmarks.intake import command as intake
 from benchmarks.limiter import command as limiter
+from benchmarks.limiter.stage import BenchmarkFailed
 
 
 def main() -> int:
@@ -20,6 +21,16 @@ def main() -> int:
     options = parser.parse_args()
     for name in [name for name in os.environ if name.startswith(("RETROSCRIBE_", "GENESYS_"))]:
         del os.environ[name]  # no run may touch a real deployment
+    try:
+        return _run(parser, options)
+    except BenchmarkFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.name == "gate":
         return gate.run(options)
     if options.name == "limiter":

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import sys
 import tempfile
 import time
 from contextlib import chdir, closing
@@ -12,11 +11,10 @@ from typing import Final
 import redis
 
 from benchmarks.limiter.api import Api
-from benchmarks.limiter.contenders import wait_for_consumers
+from benchmarks.limiter.contenders import broker, settings_of, wait_for_consumers
 from benchmarks.limiter.runs import OURS, Run
-from benchmarks.limiter.stage import BenchmarkFailed, Stage
+from benchmarks.limiter.stage import Stage
 from config import queues
-from workers.stack.valkey import valkey_child
 
 RATE: Final = 10
 BEFORE_SECONDS: Final = 20
@@ -35,28 +33,25 @@ def run(options: argparse.Namespace) -> int:
     """Fills a ledger, has the API answer one 429, and looks until its time is over; gives the exit code."""
     # Only the number of its recordings matters of this run: it says how many the API knows.
     known = Run(OURS, "token-bucket", rate=RATE, seconds=options.recordings // RATE)
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="retroscribe-bench-") as folder,
-            chdir(folder),
-            Stage(Path(folder)) as stage,
-            closing(Api(known, stage)) as api,
-        ):
-            _measure(stage, api, options.recordings, options.seconds)
-    except BenchmarkFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with (
+        tempfile.TemporaryDirectory(prefix="retroscribe-bench-") as folder,
+        chdir(folder),
+        Stage(Path(folder)) as stage,
+        closing(Api(known, stage)) as api,
+    ):
+        _measure(stage, api, options.recordings, options.seconds)
     return 0
 
 
 def _measure(stage: Stage, api: Api, recordings: int, seconds: int) -> None:
-    server = _start(stage, api)
+    socket = broker(stage)
+    settings = settings_of(stage, api, socket, RATE)
+    _start(stage, settings, socket)
+    server = redis.Redis(unix_socket_path=str(socket))
     manifest = stage.folder / "gate.csv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["media_id"], *([media_id] for media_id in api.media_ids[:recordings])])
-    stage.call("workers.cli.main", "run", str(manifest), "--no-follow", env=_settings(stage, api))
+    stage.call("workers.cli.main", "run", str(manifest), "--no-follow", env=settings)
     print(f"{recordings} recordings wait; {BEFORE_SECONDS} s of work, then one 429 with Retry-After: {seconds}\n")
     print(
         f"{'second':>6} {'submits':>8} {'messages':>9} {'broker MB':>10} " + " ".join(f"{p + ' MB':>12}" for p in PARTS)
@@ -74,28 +69,12 @@ def _measure(stage: Stage, api: Api, recordings: int, seconds: int) -> None:
     print(f"\nThe next submission came {time.monotonic() - closed_at - seconds:.1f} s after the end of that time.")
 
 
-def _start(stage: Stage, api: Api) -> redis.Redis:
-    socket = stage.folder / "valkey.sock"
-    child = valkey_child(stage.folder, socket, stage=0)
-    stage.start(child)
-    assert child.ready is not None  # noqa: S101 for the type checker
-    stage.wait_for(child.ready, "The start of Valkey")
-    settings = _settings(stage, api)
+def _start(stage: Stage, settings: dict[str, str], socket: Path) -> None:
     stage.call("workers.cli.main", "migrate", env=settings)
     for role in PARTS:
         stage.python(role, "workers.cli.main", "worker", "--role", role, env=settings)
     stage.python("beat", "workers.cli.main", "beat", env=settings)
     wait_for_consumers(stage, socket, list(queues.ALL))
-    return redis.Redis(unix_socket_path=str(socket))
-
-
-def _settings(stage: Stage, api: Api) -> dict[str, str]:
-    return {
-        **api.env,
-        "RETROSCRIBE_HOME": str(stage.folder),
-        "RETROSCRIBE_REDIS_URL": f"unix://{stage.folder / 'valkey.sock'}",
-        "RETROSCRIBE_SUBMIT_LIMIT": str(RATE),
-    }
 
 
 def _line(stage: Stage, api: Api, server: redis.Redis, second: int) -> int:

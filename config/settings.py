@@ -18,7 +18,9 @@ from config.urls import http_url, is_loopback, kombu_url, with_scheme
 SOCKET_PATH_BYTES = 100
 
 Url = Annotated[str | None, Field(default=None)]
-PerSecond = Annotated[float, Field(gt=0, le=10_000)]
+#: The highest limit that can be set.
+FASTEST_PER_SECOND = 10_000.0
+PerSecond = Annotated[float, Field(gt=0, le=FASTEST_PER_SECOND)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 

@@ -21,13 +21,8 @@ LetGo = Callable[[], None]
 
 def _ours(run: Run, stage: Stage, api: Api) -> LetGo:
     """Pipeline workers as `retroscribe up` starts them, with the pump and the sweep beside them."""
-    socket = _broker(stage)
-    settings = {
-        **api.env,
-        "RETROSCRIBE_HOME": str(stage.folder),
-        "RETROSCRIBE_REDIS_URL": f"unix://{socket}",
-        "RETROSCRIBE_SUBMIT_LIMIT": str(run.rate),
-    }
+    socket = broker(stage)
+    settings = settings_of(stage, api, socket, run.rate)
     stage.call("benchmarks.limiter.backlog", _file(stage, "media-ids", api.media_ids), env=settings)
     command = "workers.cli.main"
     for number in range(run.processes):
@@ -40,7 +35,7 @@ def _ours(run: Run, stage: Stage, api: Api) -> LetGo:
 
 def _plain(run: Run, stage: Stage, api: Api) -> LetGo:
     """Workers with Celery's own defaults, two child processes each, that share the limit by `rate_limit`."""
-    socket = _broker(stage)
+    socket = broker(stage)
     url = kombu_url(f"unix://{socket}")
     settings = {
         plain.BROKER: url,
@@ -79,7 +74,17 @@ def _script(run: Run, stage: Stage, api: Api) -> LetGo:
 CONTENDERS: Final[dict[str, Callable[[Run, Stage, Api], LetGo]]] = {OURS: _ours, PLAIN: _plain, SCRIPT: _script}
 
 
-def _broker(stage: Stage) -> Path:
+def settings_of(stage: Stage, api: Api, socket: Path, rate: int) -> dict[str, str]:
+    """The environment of our own processes."""
+    return {
+        **api.env,
+        "RETROSCRIBE_HOME": str(stage.folder),
+        "RETROSCRIBE_REDIS_URL": f"unix://{socket}",
+        "RETROSCRIBE_SUBMIT_LIMIT": str(rate),
+    }
+
+
+def broker(stage: Stage) -> Path:
     """The socket of a Valkey server that keeps what it gets, as the embedded one does."""
     socket = stage.folder / "valkey.sock"
     child = valkey_child(stage.folder, socket, stage=0)

@@ -27,11 +27,6 @@ USAGE = 2
 NONE = "https://api.elsewhere.example"  # an API that can't reach us
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 @pytest.fixture(autouse=True)
 def in_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")

@@ -37,11 +37,6 @@ SAID = {
 }
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 def transcribed(desk: Desk, *media_ids: str, backfill: str = "q3", state: State = State.INDEXED) -> list[Recording]:
     """Recordings with a transcript of theirs in the ledger."""
     found = []

@@ -44,11 +44,6 @@ def write_lists(folder: Path, lines: int) -> Lists:
     return lists
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 def counts(desk: Desk) -> Funnel:
     with desk.resources.ledger.read() as tx:
         found = backfills.by_name(tx, "calls")

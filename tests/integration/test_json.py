@@ -56,11 +56,6 @@ def assert_as_documented(name: str, printed: Iterable[Any]) -> None:
 
 
 @pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
-@pytest.fixture
 def indexed(desk: Desk) -> Recording:
     """Something was said in it, and it can be found."""
     one = desk.submitted(GOOD[0])

@@ -18,11 +18,6 @@ from workers.pipeline.submit import submit
 SUBMIT = CallClass.SUBMIT
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 def configured(desk: Desk, call_class: CallClass = SUBMIT) -> float:
     return desk.resources.limiter.snapshot(call_class).configured
 

@@ -18,11 +18,6 @@ from workers.pipeline.listing import entries
 OK, USAGE = 0, 2
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 @pytest.fixture(autouse=True)
 def in_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")

@@ -33,11 +33,6 @@ OK, USAGE, ALL_LEFT_ALONE, INTERRUPTED = 0, 2, 3, 130
 _REFS = count(1)
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 def sent(desk: Desk, recording: Recording, outcome: str, transcription_id: str | None = None) -> submissions.Submission:
     """Writes a submission with that outcome, as a worker would."""
     with desk.resources.ledger.write() as tx:

@@ -21,11 +21,6 @@ from workers.pipeline.way_back import WayBack
 OK, INTERRUPTED = 0, 130
 
 
-@pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DeskCommand:
-    return DeskCommand(desk, monkeypatch, capsys)
-
-
 def ended(desk: Desk, media_ids: list[str], state: State, reason: Reason | None, backfill: str = "q3") -> None:
     for one in desk.ask(media_ids, backfill=backfill):
         desk.set(one, state=state, reason=reason, due_at=None)

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from config.settings import FASTEST_PER_SECOND
 from workers.cli.common import console, duration, existing_resources
 from workers.errors import InputError
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass
 from workers.pipeline import limit as limits
 from workers.resources import Resources
-
-FASTEST = 10_000.0
 
 
 def register(app: typer.Typer) -> None:
@@ -41,25 +40,14 @@ def show_or_set(
     classes = [call_class] if call_class else list(CallClass)
     found = [resources.limiter.snapshot(one) for one in classes]
     if as_json:
-        typer.echo(json.dumps([as_json_object(one, resources) for one in found]))
+        typer.echo(json.dumps([_json(one, resources) for one in found]))
     else:
         console.print(_table(found))
 
 
-def as_json_object(one: LimiterState, resources: Resources) -> dict[str, Any]:
-    """The stable form of a limit."""
-    return {
-        "class": str(one.call_class),
-        "setting_per_second": resources.settings.limit(resources.limiter.bucket(one.call_class)),
-        "configured_per_second": one.configured,
-        "learned_per_second": one.learned,
-        "others_per_second": one.others,
-        "rate_per_second": one.rate,
-        "granted_per_second": one.granted_per_second,
-        "gate_seconds": one.gate_seconds,
-        "gate_reason": one.gate_reason,
-        "rejected_last_minute": one.rejected_last_minute,
-    }
+def _json(one: LimiterState, resources: Resources) -> dict[str, Any]:
+    setting = resources.settings.limit(resources.limiter.bucket(one.call_class))
+    return {"class": str(one.call_class), "setting_per_second": setting, **limits.limit_json(one)}
 
 
 def _wanted_class(call_class: CallClass | None) -> CallClass:
@@ -71,8 +59,8 @@ def _wanted_class(call_class: CallClass | None) -> CallClass:
 def _wanted_rate(rate: float | None, *, reset: bool) -> float | None:
     if rate is not None and reset:
         raise InputError("RATE and --reset exclude each other: give one of them.")
-    if rate is not None and not 0 < rate <= FASTEST:
-        raise InputError(f"RATE is {rate:g}, but must be above 0 and at most {FASTEST:g} calls per second.")
+    if rate is not None and not 0 < rate <= FASTEST_PER_SECOND:
+        raise InputError(f"RATE is {rate:g}, but must be above 0 and at most {FASTEST_PER_SECOND:g} calls per second.")
     return rate
 
 

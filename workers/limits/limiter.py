@@ -116,7 +116,8 @@ class Limiter:
         self._lease = _microseconds(canary_lease_seconds)
         self._lock = threading.Lock()
         self._waiting: Counter[CallClass] = Counter()
-        self._observed_at: dict[CallClass, float] = {}
+        self._told: dict[CallClass, tuple[float, float, float]] = {}
+        self._passed_on_at: dict[CallClass, float] = {}
 
     def acquire(self, call_class: CallClass, *, lane: Lane = Lane.BACKFILL, max_wait_seconds: float = 60.0) -> Permit:
         """Waits for leave to make one call, at most `max_wait_seconds`, and returns when its slot has come.
@@ -167,8 +168,10 @@ class Limiter:
 
         `ok`: the API answered and meant it, be it a refusal. Not ok, in the fleet five times in a row or for a fifth of
         the calls of 30 s, or once with `immediately` (unreachable) or for a canary, closes the gate for 1, 2, 4 ...
-        300 s; a success ends the row. Asks Redis only for a canary or while there are failures.
+        300 s; a success ends the row. Asks Redis only for a canary, while there are failures, or with what the API said
+        of its window.
         """
+        self._pass_on(permit.call_class)
         if ok and not permit.canary and not self._script.saw_failures(permit.call_class):
             return
         reason = reason or ("unreachable" if immediately else "failing")
@@ -177,12 +180,10 @@ class Limiter:
     def observe(self, call_class: CallClass, count: float, allowed: float, reset_seconds: float) -> None:
         """Takes what the API said of its window: `count` calls of `allowed`, and about `reset_seconds` until it ends.
 
-        The rate is bound to what the others, whose calls count as well, will leave of it.
+        The rate is bound to what the others, whose calls count as well, will leave of it. Redis is told by the next
+        `settle`: a caller that has an acceptance to write down does not wait for it here.
         """
-        now = time.monotonic()
-        if now - self._observed_at.get(call_class, 0.0) >= OBSERVE_EVERY_SECONDS:
-            self._observed_at[call_class] = now
-            self._report(call_class, "observe", count, allowed, reset_seconds)
+        self._told[call_class] = (count, allowed, reset_seconds)
 
     def set_limit(self, call_class: CallClass, per_second: float | None) -> None:
         """Puts a limit in force for the bucket of the class, fleet-wide and at once; None: the published one again.
@@ -278,6 +279,15 @@ class Limiter:
 
     def _check(self, permit: Permit) -> Answer:
         return self._script.ask(permit.call_class, "check", permit.epoch)
+
+    def _pass_on(self, call_class: CallClass) -> None:
+        """Tells Redis what the API said of its window, if it said something and not too often."""
+        now = time.monotonic()
+        if now - self._passed_on_at.get(call_class, 0.0) < OBSERVE_EVERY_SECONDS:
+            return
+        if (told := self._told.pop(call_class, None)) is not None:
+            self._passed_on_at[call_class] = now
+            self._report(call_class, "observe", *told)
 
     def _report(self, call_class: CallClass, command: str, *arguments: float | str) -> bool:
         """Runs a command whose loss costs time, never a call too many; False when it was lost."""

@@ -1,7 +1,10 @@
 """Limits set at run time: kept in the ledger, and put in force in Redis, which may be wiped."""
 
+from typing import Any
+
 from workers.errors import InputError, LimiterUnavailable
 from workers.ledger import controls
+from workers.limits.limiter import LimiterState
 from workers.model import CallClass
 from workers.resources import Resources
 
@@ -34,3 +37,17 @@ def put_in_force(resources: Resources) -> None:
     for call_class in CallClass:
         if resources.limiter.bucket(call_class) == call_class:
             resources.limiter.set_limit(call_class, wanted.get(call_class))
+
+
+def limit_json(one: LimiterState) -> dict[str, Any]:
+    """The stable form of a limit and how it stands."""
+    return {
+        "configured_per_second": one.configured,
+        "learned_per_second": one.learned,
+        "others_per_second": one.others,
+        "rate_per_second": one.rate,
+        "granted_per_second": one.granted_per_second,
+        "gate_seconds": one.gate_seconds,
+        "gate_reason": one.gate_reason,
+        "rejected_last_minute": one.rejected_last_minute,
+    }

@@ -15,6 +15,7 @@ from workers.ledger.tables import RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
 from workers.pipeline.failures import Failure, failures
+from workers.pipeline.limit import limit_json
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
@@ -112,7 +113,7 @@ class Status:
             "accepted": speed.accepted,
             "submitted_per_second": speed.per_second,
             "eta_seconds": self.eta_seconds,
-            "limit": _limit_json(self.submit),
+            "limit": None if self.submit is None else limit_json(self.submit),
             "gates": [
                 {"class": str(gate.call_class), "seconds": gate.gate_seconds, "reason": gate.gate_reason}
                 for gate in self.gates
@@ -160,21 +161,6 @@ def limits(resources: Resources) -> dict[CallClass, LimiterState]:
         return {call_class: resources.limiter.snapshot(call_class) for call_class in CallClass}
     except LimiterUnavailable:
         return {}
-
-
-def _limit_json(submit: LimiterState | None) -> dict[str, Any] | None:
-    if submit is None:
-        return None
-    return {
-        "configured_per_second": submit.configured,
-        "learned_per_second": submit.learned,
-        "others_per_second": submit.others,
-        "rate_per_second": submit.rate,
-        "granted_per_second": submit.granted_per_second,
-        "gate_seconds": submit.gate_seconds,
-        "gate_reason": submit.gate_reason,
-        "rejected_last_minute": submit.rejected_last_minute,
-    }
 
 
 def _status(
