@@ -341,14 +341,36 @@ class Limiter:
     def give_back(self, permit: Permit) -> None:
         """Slots are plenty."""
 
-    def close_gate(self, call_class: CallClass, seconds: float, reason: str) -> None:
+    def close_gate(self, call_class: CallClass, seconds: float, reason: str, permit: Permit | None = None) -> None:
         self._gates[call_class] = max(self._gates.get(call_class, 0), self._world.clock.now + seconds)
 
     def snapshot(self, call_class: CallClass) -> LimiterState:
         if self._world.down == Part.REDIS:
             raise LimiterUnavailable("Redis is down.")
         gate = max(0.0, self._gates.get(call_class, 0) - self._world.clock.now)
-        return LimiterState(call_class, 10, 9.9, 9.9, gate, "429" if gate else None, False, 0, 0, 0, 0)
+        return LimiterState(
+            call_class=call_class,
+            configured=10,
+            ceiling_rate=9.9,
+            rate=9.9,
+            learned=None,
+            others=None,
+            gate_seconds=gate,
+            gate_reason="429" if gate else None,
+            probing=False,
+            failures=0,
+            rejected_last_minute=0,
+            granted_last_minute=0,
+            granted_per_second=0,
+        )
+
+    def bucket(self, call_class: CallClass) -> CallClass:
+        return call_class
+
+    def set_limit(self, call_class: CallClass, per_second: float | None) -> None:
+        """The limit is wide enough."""
+        if self._world.down == Part.REDIS:
+            raise LimiterUnavailable("Redis is down.")
 
 
 class Tokens:
@@ -498,7 +520,8 @@ class World:
 
     def close(self) -> None:
         for worker in list(self.in_hand):
-            worker.die()
+            if not worker.over:  # as one is that failed
+                worker.die()
         self._patches.close()
 
     def rows(self, statement: str, *parameters: Any) -> list[sqlite3.Row]:
