@@ -69,6 +69,9 @@ class Reason(StrEnum):
     ASKED_AGAIN = "asked_again"
     GIVEN_BACK = "given_back"
     HALTED = "halted"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    HANDED_OVER = "handed_over"
     RESENT = "resent"
     WEBHOOK = "webhook"
     POLLED = "polled"
@@ -99,7 +102,8 @@ class TranscriptionRequest:
 class Recording:
     """A recording as the ledger has it; times are Unix seconds.
 
-    `repeats` is the id of the submission that the next POST repeats byte for byte, None when it is a new one.
+    `backfill_state` is running, paused or cancelled. `repeats` is the id of the submission that the next POST repeats
+    byte for byte, None when it is a new one.
     """
 
     id: int
@@ -107,6 +111,7 @@ class Recording:
     request: TranscriptionRequest
     backfill_id: int
     backfill: str
+    backfill_state: str
     lane: Lane
     state: State
     epoch: int

@@ -16,7 +16,8 @@ from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
 from workers.ledger import recordings
-from workers.ledger.states import ACTIVE
+from workers.ledger.states import ACTIVE, UNSUBMITTED
+from workers.ledger.tables import CANCELLED, PAUSED
 from workers.model import Lane, Recording, State
 from workers.pipeline.status import Status, status
 from workers.pipeline.way_back import WayBack
@@ -50,7 +51,8 @@ def run(
 ) -> int:
     """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
 
-    Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them, 2 wrong input.
+    Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them or they are paused, 2
+    wrong input.
     """
     if (file is None) == (media_id is None):
         raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
@@ -97,6 +99,8 @@ def follow(resources: Resources, backfill: str) -> int:
     if stuck:
         errors.print(stuck)
         return STUCK
+    if now.backfill.state == CANCELLED:
+        errors.print(f"{backfill} was cancelled: what was paid for is at its end, and the rest was not submitted.")
     return exit_code(now)
 
 
@@ -107,7 +111,7 @@ def _follow_one(resources: Resources, asked: Recording, backfill: str) -> int:
         time.sleep(LOOK_SECONDS)
         with resources.ledger.read() as tx:
             now = recordings.get(tx, asked.id) or asked
-        stuck = _stuck(status(resources, backfill))
+        stuck = _paused(now) or _stuck(status(resources, backfill))
     ids = f", transcription id {now.transcription_id}" if now.transcription_id else ""
     console.print(f"{now.media_id}: {now.state}{ids}", markup=False)
     if now.detail:
@@ -177,8 +181,26 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
         yield row
 
 
+def _paused(one: Recording) -> str | None:
+    """That the backfill which a recording belongs to now is paused, if that holds it back."""
+    if one.backfill_state != PAUSED or one.state not in UNSUBMITTED:
+        return None
+    return (
+        f"It belongs to {one.backfill}, which is paused: nothing of it is submitted until "
+        f"`retroscribe resume {one.backfill}`."
+    )
+
+
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
+    if now.held and now.backfill.state == PAUSED:
+        name = now.backfill.name
+        return f"{name} is paused: nothing of it is submitted until `retroscribe resume {name}`."
+    if now.held:
+        return (
+            f"What is left ({now.counts.shared_paused}) was asked for before by another backfill, which is paused: "
+            "`retroscribe status` shows which, and `retroscribe resume NAME` lets it go on."
+        )
     if now.halt is not None or (now.way_back == WayBack.NONE and now.unsubmitted):
         return "Nothing is submitted until that is mended; the recordings are stored and go on by themselves then."
     if now.outages >= OUTAGES:

@@ -1,12 +1,14 @@
 """Counts what became of everything that a backfill asked for."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from workers.ledger.tables import double_acceptances, duplicates, intake_rejects, recordings
+from workers.ledger.states import UNSUBMITTED
+from workers.ledger.tables import PAUSED, backfills, double_acceptances, duplicates, intake_rejects, recordings
 from workers.model import Reason, State
 
 _WITH_REASONS: Final = (State.REJECTED, State.FAILED, State.PARKED, State.CANCELLED)
@@ -16,16 +18,18 @@ _WITH_REASONS: Final = (State.REJECTED, State.FAILED, State.PARKED, State.CANCEL
 class Funnel:
     """What became of everything that a backfill asked for: requested = sum of states + duplicates + intake_rejects.
 
-    `shared_by_state` counts the recordings behind the duplicates that belong to other backfills; `empty` the indexed
-    ones without a word; `reasons` has a count for each state that ended badly and each of its reason codes.
-    `accepted_twice` counts recordings that were paid for more than once, `unknown_decided_at` (Unix seconds) is when
-    the policy decides about the first of those whose outcome is unknown, None without any.
+    `shared_by_state` counts the recordings behind the duplicates that belong to other backfills, `shared_paused` those
+    of them that are not submitted because theirs is paused; `empty` the indexed ones without a word; `reasons` has a
+    count for each state that ended badly and each of its reason codes. `accepted_twice` counts recordings that were
+    paid for more than once, `unknown_decided_at` (Unix seconds) is when the policy decides about the first of those
+    whose outcome is unknown, None without any.
     """
 
     states: Mapping[str, int]
     duplicates: int
     duplicates_by_state: Mapping[str, int]
     shared_by_state: Mapping[str, int]
+    shared_paused: int
     intake_rejects: int
     reasons: Mapping[str, Mapping[str, int]]
     empty: int
@@ -72,12 +76,13 @@ def funnel(tx: Connection, backfill_id: int) -> Funnel:
         if reason == Reason.EMPTY:
             empty += number
     rejects = select(func.count()).select_from(intake_rejects).where(intake_rejects.c.backfill_id == backfill_id)
-    by_state, shared = _duplicates(tx, backfill_id)
+    by_state, shared, paused = _duplicates(tx, backfill_id)
     return Funnel(
         states=states,
         duplicates=sum(by_state.values()),
         duplicates_by_state=by_state,
         shared_by_state=shared,
+        shared_paused=paused,
         intake_rejects=int(tx.execute(rejects).scalar_one()),
         reasons=reasons,
         empty=empty,
@@ -108,18 +113,21 @@ def _unknown_decided_at(tx: Connection, backfill_id: int) -> float | None:
     return first
 
 
-def _duplicates(tx: Connection, backfill_id: int) -> tuple[dict[str, int], dict[str, int]]:
-    elsewhere = (recordings.c.backfill_id != backfill_id).label("elsewhere")
+def _duplicates(tx: Connection, backfill_id: int) -> tuple[dict[str, int], dict[str, int], int]:
+    owner = recordings.c.backfill_id.label("owner")
     counted = (
-        select(recordings.c.state, elsewhere, func.count().label("number"))
+        select(recordings.c.state, owner, func.count().label("number"))
         .join_from(duplicates, recordings)
         .where(duplicates.c.backfill_id == backfill_id)
-        .group_by(recordings.c.state, elsewhere)
+        .group_by(recordings.c.state, owner)
     )
-    by_state: dict[str, int] = {}
-    shared: dict[str, int] = {}
-    for state, is_elsewhere, number in tx.execute(counted):
-        by_state[state] = by_state.get(state, 0) + number
-        if is_elsewhere:
-            shared[state] = number
-    return by_state, shared
+    paused = set(tx.execute(select(backfills.c.id).where(backfills.c.state == PAUSED)).scalars())
+    by_state: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
+    held = 0
+    for state, owner_id, number in tx.execute(counted):
+        by_state[state] += number
+        if owner_id != backfill_id:
+            shared[state] += number
+            held += number if owner_id in paused and state in UNSUBMITTED else 0
+    return dict(by_state), dict(shared), held

@@ -62,7 +62,7 @@ def _hand_out(resources: Resources, *, by: str) -> int:
 def _prove(resources: Resources, *, by: str) -> int:
     """Hands out a single recording, whose status look-up shows whether results can be fetched at all."""
     with resources.ledger.read() as tx:
-        if recordings.is_any_in(tx, UNDER_WAY):
+        if recordings.is_any_under_way(tx, UNDER_WAY):
             return 0
     return _fill(resources, Lane.LIVE, 1, by=by) or _fill(resources, Lane.BACKFILL, 1, by=by)
 
@@ -70,7 +70,8 @@ def _prove(resources: Resources, *, by: str) -> int:
 def _fill(resources: Resources, lane: Lane, window: int, *, by: str) -> int:
     """Hands out one lane's recordings, an equal share to each running backfill that has some."""
     with resources.ledger.write() as tx:
-        room = min(window - recordings.outstanding(tx, lane), BATCH)
+        out = sum(one.number for one in recordings.out(tx, lane).values())
+        room = min(window - out, BATCH)
         waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
         handed_out: list[Recording] = []
         for position, backfill_id in enumerate(waiting):

@@ -4,20 +4,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from workers.errors import InputError, LimiterUnavailable
 from workers.ledger import backfills, controls, events, funnel
-from workers.ledger.states import ACTIVE
+from workers.ledger.states import ACTIVE, UNSUBMITTED
+from workers.ledger.tables import PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
-
-#: Recordings that have not been submitted yet, as far as the ledger knows.
-UNSUBMITTED: Final = (State.PENDING, State.QUEUED, State.VALIDATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,13 @@ class Status:
         return sum(self.counts.states.get(state, 0) for state in UNSUBMITTED)
 
     @property
+    def held(self) -> bool:
+        """Whether nothing goes on before a paused backfill is resumed: this one, or those that have its duplicates."""
+        if self.backfill.state == PAUSED and self.unsubmitted:
+            return True
+        return 0 < self.active == self.counts.shared_paused
+
+    @property
     def unknown_decided_at(self) -> str | None:
         """When the policy decides about the first unknown outcome, at the earliest now; ISO 8601, UTC."""
         first = self.counts.unknown_decided_at
@@ -69,8 +74,8 @@ class Status:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last one is submitted at the present rate, None when nothing waits or the rate is not known."""
-        if self.submit is None or not self.unsubmitted:
+        """Until the last one is submitted at the present rate, None when nothing goes on or the rate is not known."""
+        if self.submit is None or not self.unsubmitted or self.backfill.state != RUNNING:
             return None
         rate = self.submit.granted_per_second or self.submit.rate
         return self.submit.gate_seconds + self.unsubmitted / rate if rate else None
