@@ -5,6 +5,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
@@ -137,15 +138,20 @@ def test_nothing_stops_while_the_backfill_is_not_cancelled(ledger: Ledger) -> No
     assert find(ledger, "a").state == State.PENDING
 
 
-def test_one_that_may_have_been_accepted_before_says_so(ledger: Ledger) -> None:
+@pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])
+def test_one_that_may_have_been_paid_for_before_fails_and_says_so(ledger: Ledger, state: State) -> None:
     take(ledger, "q3", ["a", "b"])
     sent(ledger, "a", submissions.UNKNOWN)
-    ended(ledger, "a", State.VALIDATED)
+    ended(ledger, "a", state)
 
-    assert cancel(ledger, "q3") == (2, 0)
+    assert cancel(ledger, "q3") == (1, 0)
 
-    assert "an event that comes late completes it" in (find(ledger, "a").detail or "")
-    assert find(ledger, "b").detail is None
+    failed = find(ledger, "a")
+    assert (failed.state, failed.reason, failed.due_at) == (State.FAILED, Reason.CANCELLED, None)
+    assert "an event that comes late completes it" in (failed.detail or "")
+    walk = [state, State.FAILED] if state != State.PENDING else [state, State.QUEUED, State.FAILED]
+    assert history(ledger, "a") == [(one, two, "cancelled", BY) for one, two in pairwise(walk)]
+    assert (find(ledger, "b").state, find(ledger, "b").detail) == (State.CANCELLED, None)
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])

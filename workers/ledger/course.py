@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection, String, bindparam, case, delete, exists, func, insert, literal, select, update
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, String, bindparam, case, delete, exists, func
 from workers.ledger import submissions
 from workers.ledger.recordings import ids_in
 from workers.ledger.statements import among, insert_or_ignore, one_after_the_other
-from workers.ledger.states import UNSUBMITTED, check_transition
+from workers.ledger.states import TRANSITIONS, UNSUBMITTED, check_transition
 from workers.ledger.tables import CANCELLED, PAUSED, RUNNING, backfills, duplicates, recordings, transitions
 from workers.model import Reason, State
 
@@ -37,9 +38,14 @@ _STATE_BEHIND: Final = (
 class Batch:
     """What became of the recordings of one batch; `last` is the id to go on after, None when there are no more."""
 
-    cancelled: int
-    handed_over: int
-    last: int | None
+    cancelled: int = 0
+    failed: int = 0
+    handed_over: int = 0
+    last: int | None = None
+
+    @property
+    def total(self) -> int:
+        return self.cancelled + self.failed + self.handed_over
 
 
 def state_of(tx: Connection, backfill_id: int) -> str:
@@ -88,23 +94,24 @@ def wake_validated(tx: Connection, backfill_id: int) -> None:
 def cancel_some(tx: Connection, backfill_id: int, state: State, *, after_id: int, most: int, by: str) -> Batch:
     """Stops the next recordings (at most `most`, 500 at the most) of a cancelled backfill in a state of UNSUBMITTED.
 
-    One that another backfill asked for too becomes that one's, as it is, and counts as a duplicate here. Nothing stops
-    when the backfill is not cancelled any more. Messages of what stopped do nothing then.
+    One that another backfill asked for too becomes that one's, as it is, and counts as a duplicate here. One of which
+    something may have been accepted before fails: `cancelled` says that nothing was paid. Nothing stops when the
+    backfill is not cancelled any more. Messages of what stopped do nothing then.
     """
     # An intake that notes one of these as its own duplicate must not do so while it stops.
     one_after_the_other(tx, "intake")
     if state_of(tx, backfill_id) != CANCELLED:
-        return Batch(0, 0, None)
+        return Batch()
     found = ids_in(tx, backfill_id, state, after_id=after_id, most=most, hold=True)
     if not found:
-        return Batch(0, 0, None)
+        return Batch()
     wanted = _wanted_elsewhere(tx, backfill_id, found)
     _hand_over(tx, backfill_id, state, wanted, by=by)
-    paid = submissions.perhaps_accepted_among(tx, found)
-    rest = [one for one in found if one not in wanted]
-    _stop(tx, [one for one in rest if one not in paid], state, by=by)
-    _stop(tx, [one for one in rest if one in paid], state, by=by, detail=_PERHAPS_ACCEPTED)
-    return Batch(len(rest), len(wanted), found[-1] if len(found) == most else None)
+    paid = submissions.perhaps_accepted_among(tx, found) - wanted.keys()
+    unpaid = [one for one in found if one not in wanted and one not in paid]
+    _stop(tx, unpaid, state, State.CANCELLED, by=by)
+    _stop(tx, sorted(paid), state, State.FAILED, by=by, detail=_PERHAPS_ACCEPTED)
+    return Batch(len(unpaid), len(paid), len(wanted), found[-1] if len(found) == most else None)
 
 
 def _wanted_elsewhere(tx: Connection, backfill_id: int, recording_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -153,16 +160,20 @@ def _hand_over(
     tx.execute(insert(transitions), [{**row, "recording_id": one} for one in wanted])
 
 
-def _stop(tx: Connection, recording_ids: Sequence[int], state: State, *, by: str, detail: str | None = None) -> None:
-    check_transition(state, State.CANCELLED)
+def _stop(
+    tx: Connection, recording_ids: Sequence[int], state: State, to: State, *, by: str, detail: str | None = None
+) -> None:
     if not recording_ids:
         return
     now = time.time()
     these = among(tx, recordings.c.id, recording_ids)
-    ended: dict[str, Any] = {"state": State.CANCELLED, "reason": Reason.CANCELLED, "detail": detail, "due_at": None}
+    ended: dict[str, Any] = {"state": to, "reason": Reason.CANCELLED, "detail": detail, "due_at": None}
     counters = {"attempts": 0, "resends": 0, "repeats": None, "epoch": recordings.c.epoch + 1}
     tx.execute(update(recordings).where(these).values(**ended, **counters, changed_at=now))
-    told = {"at": now, "from_state": state, "to_state": State.CANCELLED, "by": by, "reason": Reason.CANCELLED}
-    columns = ["recording_id", *told, "detail"]
-    history = select(recordings.c.id, *map(literal, told.values()), literal(detail, String)).where(these)
-    tx.execute(insert(transitions).from_select(columns, history))
+    way = [state, to] if to in TRANSITIONS[state] else [state, State.QUEUED, to]
+    for before, after in pairwise(way):
+        check_transition(before, after)
+        told = {"at": now, "from_state": before, "to_state": after, "by": by, "reason": Reason.CANCELLED}
+        columns = ["recording_id", *told, "detail"]
+        history = select(recordings.c.id, *map(literal, told.values()), literal(detail, String)).where(these)
+        tx.execute(insert(transitions).from_select(columns, history))

@@ -59,9 +59,13 @@ class Course:
 
 @dataclass(slots=True)
 class Stopped:
-    """How many recordings have stopped so far, and how many went to another backfill that wants them."""
+    """How many recordings have stopped so far, and how many went to another backfill that wants them.
+
+    Those that failed may have been paid for before they were to be submitted once more.
+    """
 
     cancelled: int = 0
+    failed: int = 0
     handed_over: int = 0
 
 
@@ -116,6 +120,7 @@ def cancel(resources: Resources, name: str, *, by: str) -> Iterator[Stopped]:
     yield so_far
     for batch in _stop(resources, target.id, by=by):
         so_far.cancelled += batch.cancelled
+        so_far.failed += batch.failed
         so_far.handed_over += batch.handed_over
         yield so_far
 
@@ -128,7 +133,7 @@ def finish_cancels(resources: Resources, *, by: str) -> int:
     with resources.ledger.read() as tx:
         unfinished = course.unfinished(tx)
     batches = (one for target in unfinished for one in islice(_stop(resources, target, by=by), SWEPT_BATCHES))
-    return sum(batch.cancelled + batch.handed_over for batch in batches)
+    return sum(batch.total for batch in batches)
 
 
 def reopen(tx: Connection, backfill_id: int, name: str, *, wanted: int | None = None) -> bool:
@@ -167,6 +172,6 @@ def _stop(resources: Resources, backfill_id: int, *, by: str) -> Iterator[course
                 with resources.ledger.write() as tx:
                     batch = course.cancel_some(tx, backfill_id, state, after_id=last, most=BATCH, by=by)
                 last = batch.last
-                if batch.cancelled or batch.handed_over:
+                if batch.total:
                     found = True
                     yield batch
