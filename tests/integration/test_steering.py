@@ -406,6 +406,19 @@ class TestAfterACancel:
 
 
 class TestFollowing:
+    def test_a_paused_one_takes_a_list_in_and_says_that_it_waits(
+        self, desk: Desk, command: DeskCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(run, "missing_consumers", lambda _: set())
+        desk.ask(["m-0"])
+        steering.pause(desk.resources, "q3")
+        (tmp_path / "q3.csv").write_text("media_id\nm-1\n")
+
+        answer = command("run", "q3.csv", "--no-follow")
+
+        assert (answer.code, "q3: 1 new" in answer.err) == (OK, True)
+        assert "q3 is paused: nothing of it is submitted until `retroscribe resume q3`." in answer.err
+
     def follow(self, desk: Desk, capsys: pytest.CaptureFixture[str], name: str = "q3") -> tuple[int, str]:
         code = run.follow(desk.resources, name)
         return code, capsys.readouterr().err

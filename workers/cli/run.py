@@ -19,6 +19,7 @@ from workers.ledger import recordings
 from workers.ledger.states import ACTIVE, UNSUBMITTED
 from workers.ledger.tables import CANCELLED, PAUSED
 from workers.model import Lane, Recording, State
+from workers.pipeline import steering
 from workers.pipeline.status import Status, status
 from workers.pipeline.way_back import WayBack
 from workers.resources import Resources
@@ -31,6 +32,7 @@ SHOWN_REJECTS: Final = 5
 #: That many outages in a row without a success, and following makes no sense any more.
 OUTAGES: Final = 5
 SINGLE: Final = "single"
+_PAUSED: Final = "{name} is paused: nothing of it is submitted until `retroscribe resume {name}`."
 #: Who moves a recording, for its history.
 BY: Final = "retroscribe run"
 
@@ -77,6 +79,8 @@ def run(
     if _nobody_works(resources.settings):
         return STUCK
     if no_follow:
+        if steering.look(resources, backfill).state == PAUSED:
+            errors.print(_PAUSED.format(name=backfill))
         return ALL_INDEXED
     return follow(resources, backfill) if asked is None else _follow_one(resources, asked, backfill)
 
@@ -194,8 +198,7 @@ def _paused(one: Recording) -> str | None:
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
     if now.held and now.backfill.state == PAUSED:
-        name = now.backfill.name
-        return f"{name} is paused: nothing of it is submitted until `retroscribe resume {name}`."
+        return _PAUSED.format(name=now.backfill.name)
     if now.held:
         return (
             f"What is left ({now.counts.shared_paused}) was asked for before by another backfill, which is paused: "

@@ -85,7 +85,9 @@ def pause(resources: Resources, name: str) -> Course:
         target = named(tx, name)
         changed = course.change_state(tx, target.id, (RUNNING,), PAUSED)
         if course.state_of(tx, target.id) == CANCELLED:
-            raise InputError(f"{name} was cancelled: there is nothing left to pause, and `status {name}` shows it.")
+            raise InputError(
+                f"{name} was cancelled: there is nothing left to pause, as `retroscribe status {name}` shows."
+            )
     now = look(resources, name)
     return Course(name, now.state, now.counts, changed)
 
