@@ -13,6 +13,7 @@ from typing import Final
 import redis
 
 from benchmarks.limiter.api import Api
+from benchmarks.limiter.contenders import wait_for_consumers
 from benchmarks.limiter.runs import OURS, Run
 from benchmarks.limiter.stage import BenchmarkFailed, Stage
 from config import queues
@@ -21,7 +22,7 @@ from workers.stack.valkey import valkey_child
 RATE: Final = 10
 BEFORE_SECONDS: Final = 20
 LONGEST_WAIT_FOR_END_SECONDS: Final = 30
-PARTS: Final = ("pipeline", "control")
+PARTS: Final = ("pipeline", "control", "index")
 SHOWN: Final = 10
 
 
@@ -87,6 +88,7 @@ def _start(stage: Stage, api: Api) -> redis.Redis:
     for role in PARTS:
         stage.python(role, "workers.cli.main", "worker", "--role", role, env=settings)
     stage.python("beat", "workers.cli.main", "beat", env=settings)
+    wait_for_consumers(stage, socket, list(queues.ALL))
     return redis.Redis(unix_socket_path=str(socket))
 
 

@@ -34,7 +34,7 @@ def _ours(run: Run, stage: Stage, api: Api) -> LetGo:
         stage.python(f"worker {number + 1}", command, "worker", "--role", "pipeline", env=settings)
     stage.python("control", command, "worker", "--role", "control", env=settings)
     stage.python("beat", command, "beat", env=settings)
-    _wait_for_consumers(stage, socket, [queues.SUBMIT] * run.processes + [queues.CONTROL])
+    wait_for_consumers(stage, socket, [queues.SUBMIT] * run.processes + [queues.CONTROL])
     return lambda: _let_go(socket, queues.SUBMIT)
 
 
@@ -60,7 +60,7 @@ def _plain(run: Run, stage: Stage, api: Api) -> LetGo:
         stage.python(
             f"plain {number + 1}", "celery", "-A", "benchmarks.limiter.plain", "worker", *options, env=settings
         )
-    _wait_for_consumers(stage, socket, [plain.QUEUE] * run.processes)
+    wait_for_consumers(stage, socket, [plain.QUEUE] * run.processes)
     return lambda: _let_go(socket, plain.QUEUE)
 
 
@@ -90,7 +90,7 @@ def _broker(stage: Stage) -> Path:
     return socket
 
 
-def _wait_for_consumers(stage: Stage, socket: Path, wanted: list[str]) -> None:
+def wait_for_consumers(stage: Stage, socket: Path, wanted: list[str]) -> None:
     """Returns once as many workers consume each queue as it is there."""
     with Celery(broker=kombu_url(f"unix://{socket}"), set_as_current=False) as asking:
 

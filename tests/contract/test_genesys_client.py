@@ -226,6 +226,24 @@ def test_a_submission_that_would_leave_too_late_is_not_sent(make_client: MakeCli
     assert len(server.requests) == 1
 
 
+def test_a_submission_is_held_back_until_its_moment(make_client: MakeClient) -> None:
+    with ScriptedServer(ACCEPTED) as server:
+        moment = time.monotonic() + 0.3
+        submit(make_client(server.url), not_before=moment)
+
+        assert len(server.requests) == 1
+        assert time.monotonic() >= moment
+
+
+def test_a_submission_is_not_held_back_beyond_the_moment_from_which_it_may_not_leave(make_client: MakeClient) -> None:
+    with ScriptedServer(ACCEPTED) as server:
+        soon = time.monotonic() + 0.1
+        with pytest.raises(errors.ApiUnreachable, match="too late"):
+            submit(make_client(server.url), send_before=soon, not_before=soon + 3600)
+
+    assert not server.requests
+
+
 def test_rate_limit_headers_of_successes_and_failures_are_passed_on(make_client: MakeClient) -> None:
     told: list[tuple[CallClass, RateLimitHeaders]] = []
     limits = {"inin_ratelimit_count": "3", "inin_ratelimit_allowed": "10", "inin_ratelimit_reset": "4"}

@@ -194,8 +194,18 @@ def test_server_clock_set_back_stops_nobody_for_long(client):
     bucket = Bucket(client, 10).warm()
     bucket.drain()
 
+    bucket.acquire(lane="live")
+    bucket.run("observe", 600, 600, 30)
+    bucket.close(0)
+    bucket.settle(bucket.acquire(), ok=True)
+
     bucket.now -= 3600 * SECOND
     assert bucket.acquire(SECOND // 2).word == "later"
     bucket.now += SECOND // 2
 
     assert bucket.acquire(SECOND // 2).word == "slot"
+    for _ in range(5):
+        bucket.now += SECOND
+        assert bucket.drain()
+    bucket.close(0)
+    assert bucket.field("mark") > 0, "a 429 is learned from"

@@ -205,3 +205,17 @@ def test_figures_count_the_429s_of_a_minute_and_the_slots_that_have_passed(clien
         figures.append(bucket.raw("peek")[10:13])
 
     assert figures == [[2, 30, 10], [2, 10, 0], [0, 0, 0]]
+
+
+def test_gate_is_as_long_as_it_was_when_the_servers_clock_is_set_back_and_its_canary_is_not_waited_for(client):
+    bucket = Bucket(client, 10)
+    bucket.close(5)
+    bucket.now += 5 * SECOND
+    assert bucket.acquire().word == "canary"
+    bucket.close(5)
+
+    bucket.now -= 3600 * SECOND
+    assert (bucket.acquire().word, bucket.acquire().wait) == ("gate", 5 * SECOND)
+    bucket.now += 5 * SECOND
+
+    assert bucket.acquire().word == "canary"

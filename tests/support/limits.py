@@ -1,6 +1,7 @@
 """The limiter for tests: as the product uses it, or its script alone with a clock that the test moves."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -121,6 +122,7 @@ class Server:
         self._random = random.Random(seed)
         self._latency = latency
         self._now = bucket.now / SECOND
+        self._permits: deque[Answer] = deque()
         self.limits = Limits(kind, rate, shared=False, clock=lambda: self._now)
         bucket.now += self._random.randrange(SECOND // 2)
 
@@ -128,25 +130,31 @@ class Server:
         """Calls for so long, and gives what the server counted since it began."""
         bucket, end = self._bucket, self._bucket.now + round(seconds * SECOND)
         while bucket.now < end:
-            permit = bucket.acquire()
-            if permit.word in {"slot", "canary"}:
-                bucket.now = permit.slot
-                self._call(permit)
+            answer = self._reserve()
+            if self._permits:
+                self._call(self._permits.popleft())
             else:
-                bucket.now += max(permit.wait, 1000) + self._random.randrange(2000)
+                bucket.now += max(answer.wait, 1000) + self._random.randrange(2000)
         self._now = bucket.now / SECOND
         return Played(self.limits.series())
 
+    def _reserve(self) -> Answer:
+        """Reserves all slots within reach, as many waiting threads do; gives the answer that was none."""
+        while (answer := self._bucket.acquire()).word in {"slot", "canary"}:
+            self._permits.append(answer)
+        return answer
+
     def _call(self, permit: Answer) -> None:
         bucket = self._bucket
+        bucket.now = max(bucket.now, permit.slot)
         self._now = bucket.now / SECOND + self._latency / 2 + abs(self._random.gauss(0, 0.002))
         retry_after_seconds = self.limits.take(SUBMIT)
         told = self.limits.headers(SUBMIT)
         bucket.now += round(self._latency * SECOND)
         if retry_after_seconds is not None:
-            bucket.run(
-                "close_gate", ceil((retry_after_seconds + self._random.random() / 10) * SECOND), "429", 1, permit.epoch
-            )
+            length = ceil((retry_after_seconds + self._random.random() / 10) * SECOND)
+            bucket.run("close_gate", length, "429", 1, permit.epoch)
+            self._permits.clear()
         elif permit.word == "canary":
             bucket.settle(permit, ok=True)
         if told and retry_after_seconds is None:

@@ -261,6 +261,7 @@ class Api:
         callback_uri: str | None,
         idempotency_key: str,
         send_before: float,
+        not_before: float,
     ) -> Accepted:
         world = self._world
         answer = self._next(Point.SEND)
@@ -329,7 +330,7 @@ class Limiter:
         if gate:
             raise RateLimited("The gate is closed.", gate)
         outage = call_class in self._outage
-        return Permit(call_class, self._world.clock.now, 0, outage, outage)
+        return Permit(call_class, self._world.clock.now, 0, outage, outage, 0.0)
 
     def settle(self, permit: Permit, ok: bool, *, immediately: bool = False, reason: str | None = None) -> None:
         if ok:

@@ -10,6 +10,7 @@ import typer
 
 from config.logging import configure_logging
 from workers.cli.common import confirm, console, counted, errors, existing_resources, person
+from workers.cli.completion import backfill_names
 from workers.errors import InputError
 from workers.ledger import backfills
 from workers.ledger.tables import RUNNING
@@ -55,7 +56,10 @@ def register(app: typer.Typer) -> None:
 
 
 def retry(
-    name: Annotated[str, typer.Argument(help="The backfill; only recordings of its own begin anew.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="The backfill; only recordings of its own begin anew.", autocompletion=backfill_names),
+    ],
     state: Annotated[
         list[State] | None, typer.Option(help="failed (default), rejected or cancelled; may be repeated.")
     ] = None,
@@ -86,7 +90,14 @@ def retry(
 
 
 def resolve(
-    target: Annotated[str, typer.Argument(metavar="REF|NAME", help="A recording's ref or media id, or a backfill.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF|NAME",
+            help="A recording's ref or media id, or a backfill.",
+            autocompletion=backfill_names,
+        ),
+    ],
     reason: Reasons = None,
     adopt: Annotated[
         str | None, typer.Option(metavar="ID", help="The API accepted it under this transcription id.")

@@ -197,9 +197,9 @@ def _paused(one: Recording) -> str | None:
 
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
-    if now.held and now.backfill.state == PAUSED:
+    if now.waits_for_resume and now.backfill.state == PAUSED:
         return _PAUSED.format(name=now.backfill.name)
-    if now.held:
+    if now.waits_for_resume:
         return (
             f"What is left ({now.counts.shared_paused}) was asked for before by another backfill, which is paused: "
             "`retroscribe status` shows which, and `retroscribe resume NAME` lets it go on."

@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Group, RenderableType
@@ -12,12 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.common import console, duration, existing_resources
+from workers.cli.completion import backfill_names
 from workers.cli.obstacles import UNPROVED
 from workers.ledger.tables import CANCELLED, PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
-from workers.model import Reason, State
+from workers.model import State
+from workers.pipeline.failures import Failure
 from workers.pipeline.status import Status, status, statuses
 from workers.pipeline.way_back import NO_WAY, WayBack
+from workers.resources import Resources
+
+WATCH_SECONDS: Final = 1.0
 
 STYLES: Final = {
     State.INDEXED: "green",
@@ -27,8 +31,8 @@ STYLES: Final = {
     State.UNKNOWN: "magenta",
 }
 
-#: What settles most parked recordings of that reason.
-_WAYS: Final[Mapping[str, str]] = {Reason.OVERDUE: "--resubmit --pay-again", Reason.OUTCOME_UNKNOWN: "--resubmit"}
+#: What to think of before the command that is shown is run.
+_HINTS: Final = {State.REJECTED: " once that is mended", State.PARKED: ", or --drop"}
 
 _OVERVIEW = ("backfill", "state", "requested", "indexed", "active", "rejected", "failed", "parked")
 
@@ -39,26 +43,43 @@ def register(app: typer.Typer) -> None:
 
 
 def show_status(
-    name: Annotated[str | None, typer.Argument(help="A backfill; without it, all of them.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A backfill; without it, all of them.", autocompletion=backfill_names)
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Shows it anew each second until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON instead of text; with --watch a line of it each second.")
+    ] = False,
 ) -> None:
     """Shows the funnel, the rate against the limit, the time left and what failed why."""
     resources = existing_resources()
-
-    def render() -> RenderableType:
-        return details(status(resources, name)) if name else overview(statuses(resources))
-
-    if as_json:
-        found = status(resources, name).as_json() if name else [one.as_json() for one in statuses(resources)]
-        typer.echo(json.dumps(found, ensure_ascii=False))
-    elif watch:
-        with Live(render(), console=console, refresh_per_second=4) as live:
-            while True:
-                time.sleep(1)
-                live.update(render())
+    if watch:
+        _watch(resources, name, as_json=as_json)
+    elif as_json:
+        typer.echo(_json(resources, name))
     else:
-        console.print(render())
+        console.print(_shown(resources, name))
+
+
+def _shown(resources: Resources, name: str | None) -> RenderableType:
+    return details(status(resources, name)) if name else overview(statuses(resources))
+
+
+def _json(resources: Resources, name: str | None) -> str:
+    found = status(resources, name).as_json() if name else [one.as_json() for one in statuses(resources)]
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _watch(resources: Resources, name: str | None, *, as_json: bool) -> NoReturn:
+    """Shows it anew each second, in place or as a line of JSON each time, until it is interrupted."""
+    if as_json:
+        while True:
+            typer.echo(_json(resources, name))
+            time.sleep(WATCH_SECONDS)
+    with Live(_shown(resources, name), console=console, refresh_per_second=4) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(_shown(resources, name))
 
 
 def overview(found: list[Status]) -> RenderableType:
@@ -90,7 +111,8 @@ def details(one: Status) -> RenderableType:
     for state in State:
         number = counts.states.get(state, 0)
         if number:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.reasons.get(state, {}).items()))
+            found = counts.reasons.get(state, {}).items()
+            reasons = ", ".join(sorted(f"{reason} {count}" for reason, count in found if reason))
             table.add_row(Text(state, style=STYLES.get(state, "")), str(number), Text(reasons, style="dim"))
     if counts.duplicates:
         table.add_row("duplicates", str(counts.duplicates), Text("asked for before, not paid again", style="dim"))
@@ -155,17 +177,13 @@ def _learned(submit: LimiterState) -> str:
 
 def _for_a_person(one: Status) -> list[str]:
     """What somebody should look at or decide about, with the command for it."""
-    name, counts = one.backfill.name, one.counts
+    counts = one.counts
     lines = []
     if unknown := counts.states.get(State.UNKNOWN, 0):
         first = counts.unknown_decided_at or 0
         soon = f"in {duration(first - time.time())}" if first > time.time() else "within seconds"
         lines.append(f"{unknown} unknown: without proof, the policy decides about the first of them {soon}")
-    lines += [
-        f"{number} parked ({reason}), a person decides: "
-        f"`retroscribe resolve {name} --reason {reason} {_WAYS.get(reason, '--resubmit')}`, or --drop"
-        for reason, number in sorted(counts.reasons.get(State.PARKED, {}).items())
-    ]
+    lines += [line for failure in one.failures for line in _failed(failure)]
     if counts.accepted_twice:
         twice = counts.accepted_twice
         lines.append(f"{twice} recording{'' if twice == 1 else 's'} accepted twice, so paid for more than once")
@@ -174,3 +192,14 @@ def _for_a_person(one: Status) -> list[str]:
         for state, number in sorted(one.aside.items())
     ]
     return lines
+
+
+def _failed(failure: Failure) -> tuple[str, str]:
+    """Why how many ended or stand like that, the command that does something about it, and some of them."""
+    why = f" ({failure.reason})" if failure.reason else ""
+    whose = ", a person decides" if failure.state == State.PARKED else ""
+    more = ", ..." if failure.number > len(failure.media_ids) else ""
+    return (
+        f"{failure.number} {failure.state}{why}{whose}: `{failure.command}`{_HINTS.get(failure.state, '')}",
+        f"    {', '.join(failure.media_ids)}{more}",
+    )

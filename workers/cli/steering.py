@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.common import confirm, console, counted, errors, existing_resources, person
+from workers.cli.completion import Name
 from workers.ledger.tables import CANCELLED
 from workers.model import State
 
 if TYPE_CHECKING:
     from workers.pipeline.steering import Course, Stopped
 
-Name = Annotated[str, typer.Argument(help="The backfill.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 

@@ -106,12 +106,13 @@ class GenesysClient:
         callback_uri: str | None,
         idempotency_key: str,
         send_before: float | None = None,
+        not_before: float = 0.0,
     ) -> Accepted:
         """Orders a transcription, which is paid for: safe to repeat only where the error proves that it was refused.
 
-        `send_before` is a `time.monotonic()`, by default 10 s from now: from then on no byte of the request leaves,
-        and ApiUnreachable is raised. ApiUnreachable, TokenRejected, ScopeMissing, ApiRateLimited and RequestRefused
-        mean not accepted; OutcomeUnknown means that nobody knows.
+        Both moments are `time.monotonic()`. Until `not_before` the first byte is held back; from `send_before` on, by
+        default 10 s from now, none leaves and ApiUnreachable is raised. ApiUnreachable, TokenRejected, ScopeMissing,
+        ApiRateLimited and RequestRefused mean not accepted; OutcomeUnknown means that nobody knows.
         """
         fields = {
             "mediaId": request.media_id,
@@ -127,7 +128,9 @@ class GenesysClient:
             token,
             content=submit_payload(request, callback_uri),
             headers={"Content-Type": "application/json", "Idempotency-Key": idempotency_key},
-            send_before=time.monotonic() + SEND_WITHIN_SECONDS if send_before is None else send_before,
+            held_back=HoldBack(
+                "POST", time.monotonic() + SEND_WITHIN_SECONDS if send_before is None else send_before, not_before
+            ),
         )
         transcription_id = SubmitBody.model_validate(_object(call, answer)).transcription_id
         if transcription_id is None:
@@ -185,7 +188,7 @@ class GenesysClient:
         token: AccessToken | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        send_before: float | None = None,
+        held_back: HoldBack | None = None,
         **body: Any,
     ) -> Answer:
         """Makes the call once; raises what an answer other than 2xx, or none, means."""
@@ -195,7 +198,7 @@ class GenesysClient:
                 method,
                 url,
                 headers={**authorization, **(headers or {})},
-                extensions={} if send_before is None else {"trace": HoldBack(method, send_before)},
+                extensions={} if held_back is None else {"trace": held_back},
                 **body,
             )
             with limited_to(self._whole_call_seconds):

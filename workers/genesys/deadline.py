@@ -35,18 +35,20 @@ class SentTooLate(httpx.TransportError):
 
 
 class HoldBack:
-    """A `trace` extension that stops a request before its first byte once `time.monotonic()` reaches `send_before`.
+    """A `trace` extension that holds a request's first byte back until `not_before`, for good from `send_before` on.
 
-    A proxy's CONNECT comes by as well, with a method of its own.
+    Both are `time.monotonic()`. A proxy's CONNECT comes by as well, with a method of its own.
     """
 
-    def __init__(self, method: str, send_before: float) -> None:
+    def __init__(self, method: str, send_before: float, not_before: float = 0.0) -> None:
         self._method = method.encode()
         self._send_before = send_before
+        self._not_before = not_before
 
     def __call__(self, step: str, info: Mapping[str, Any]) -> None:
         if step != "http11.send_request_headers.started" or info["request"].method != self._method:
             return
+        time.sleep(max(0.0, min(self._not_before, self._send_before) - time.monotonic()))
         if time.monotonic() >= self._send_before:
             raise SentTooLate("too late to send")
 

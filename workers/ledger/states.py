@@ -14,6 +14,7 @@ __all__ = [
     "TERMINAL",
     "TRANSITIONS",
     "UNSUBMITTED",
+    "WITH_REASONS",
     "State",
     "check_transition",
 ]
@@ -38,6 +39,8 @@ SWEPT: Final = ACTIVE - {State.PENDING}
 TERMINAL: Final = frozenset({State.INDEXED, State.REJECTED, State.FAILED, State.CANCELLED, State.FORGOTTEN})
 #: A person decides.
 NEEDS_PERSON: Final = frozenset({State.PARKED})
+#: Ended other than it should, or may have: counted and shown by reason.
+WITH_REASONS: Final = frozenset({State.REJECTED, State.FAILED, State.PARKED, State.CANCELLED})
 #: An event with a valid token proves acceptance from each of these.
 BEFORE_COMPLETED: Final = frozenset(State) - {State.TRANSCRIBING, State.COMPLETED, State.INDEXED, State.FORGOTTEN}
 

@@ -18,10 +18,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
+    or_,
 )
 
-from workers.ledger.states import ACTIVE, SWEPT, State
+from workers.ledger.states import ACTIVE, SWEPT, WITH_REASONS, State
+from workers.model import Reason
 
 metadata: Final = MetaData()
 
@@ -84,7 +87,7 @@ recordings: Final = Table(
     Column("indexed_at", Double),
     Column("changed_at", Double, nullable=False),
     CheckConstraint(f"NOT ({_in('state', ACTIVE)}) OR due_at IS NOT NULL", name="active_is_due"),
-    Index("recordings_by_backfill", "backfill_id", "state"),
+    Index("recordings_by_backfill", "backfill_id", "state", "id"),
 )
 
 
@@ -106,6 +109,37 @@ Index(
 )
 Index("recordings_out", recordings.c.lane, recordings.c.state, sqlite_where=IS_OUT, postgresql_where=IS_OUT)
 Index("recordings_to_sweep", recordings.c.state, recordings.c.due_at, sqlite_where=IS_SWEPT, postgresql_where=IS_SWEPT)
+#: Counted and shown by reason.
+IS_WITH_REASON: Final = or_(_is_one_of(WITH_REASONS), recordings.c.reason == literal_column(repr(str(Reason.EMPTY))))
+Index(
+    "recordings_by_reason",
+    recordings.c.backfill_id,
+    recordings.c.state,
+    recordings.c.reason,
+    recordings.c.id,
+    sqlite_where=IS_WITH_REASON,
+    postgresql_where=IS_WITH_REASON,
+)
+
+
+def in_state_with_reason(state: State, dialect: str) -> ColumnElement[bool]:
+    """That a recording is in this state of WITH_REASONS, in the words that have each database use the index above.
+
+    SQLite wants the index's condition to the letter. PostgreSQL proves it from the state, and would take the condition
+    for one that leaves so few rows that it reads and sorts them all.
+    """
+    mine = recordings.c.state == literal_column(repr(str(state)))
+    return and_(mine, IS_WITH_REASON) if dialect == "sqlite" else mine
+
+
+IS_ACCEPTED: Final = recordings.c.accepted_at.is_not(None)
+Index(
+    "recordings_accepted",
+    recordings.c.backfill_id,
+    recordings.c.submitted_at,
+    sqlite_where=IS_ACCEPTED,
+    postgresql_where=IS_ACCEPTED,
+)
 
 submissions: Final = Table(
     "submissions",

@@ -2,6 +2,7 @@
 
 local LANES = { live = 2, backfill = 1 }
 local SURE = { backfill = 0.1, status = 0.05 } -- shares of the slots for a lane, and for a class on a shared bucket
+local LONGEST_TURN_SECONDS = 120 -- a twentieth of the slowest rate
 local WANTS = { live = 0.3, backfill = 1 } -- seconds for which one who was refused is expected to ask again
 
 -- Live before backfill; then what leads to a submission, or tells of one, before submissions.
@@ -9,10 +10,19 @@ local function rank(lane, class)
   return 2 * LANES[lane] + (class == 'submit' and 0 or 1)
 end
 
+-- Whether a moment lies ahead, by no more than it was set to: else the server's clock was set back.
+local function ahead(moment, now, seconds)
+  return moment > now and moment <= now + seconds * SECOND
+end
+
 -- Whether the lane or the class has had less than its sure share since it had its last slot.
 local function entitled(pace, now, lane, class)
-  return SURE[lane] ~= nil and (pace['turn:' .. lane] or 0) <= now
-    or SURE[class] ~= nil and (pace['turn:' .. class] or 0) <= now
+  for _, name in ipairs({ lane, class }) do
+    if SURE[name] and not ahead(pace['turn:' .. name], now, LONGEST_TURN_SECONDS) then
+      return true
+    end
+  end
+  return false
 end
 
 local function goes_before(pace, now, lane, class, other_lane, other_class)
@@ -27,7 +37,7 @@ end
 local function yields(pace, now, lane, class)
   for name, until_ in pairs(pace) do
     local other_lane, other_class = string.match(name, '^wants:(%a+):(%a+)$')
-    if other_lane and until_ > now and goes_before(pace, now, other_lane, other_class, lane, class) then
+    if other_lane and ahead(until_, now, WANTS[other_lane]) and goes_before(pace, now, other_lane, other_class, lane, class) then
       return true
     end
   end

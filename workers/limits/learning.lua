@@ -8,7 +8,7 @@
 --
 -- What a 429 proves depends on the server. One that counts the calls of a second refuses the call that is too many; one
 -- with a bucket of tokens lets a burst through before it refuses, at whatever rate we are by then. So the rate itself
--- proves nothing: a new mark is what was let through while looking, less what a bucket may have saved.
+-- proves nothing: a mark is raised to what was let through while looking, less what a bucket may have saved.
 --
 -- All constants are ours: the best of some ten thousand settings in a simulation of the sandbox's limiters, alone, with
 -- a neighbour that comes and goes, and with a limit lower than configured (docs/limiter.md); `python -m benchmarks
@@ -23,8 +23,7 @@ local CUT = 0.8 -- of the rate: the mark after a 429 that the mark before did no
 local DEEP_CUT = 0.65 -- instead, if the gate opened less than
 local SOON_SECONDS = 3 -- ago
 local SAVED = 0.5 -- of the calls of a second: what a bucket is taken to have saved when a rest ends
-local AVERAGED_SECONDS, SEEN = 3, 0.85 -- the share of the average rate that a window that refused has surely let through:
-local NEAR = 1.1 -- the mark becomes that, as far as it is not above so much of what was let through otherwise
+local AVERAGED_SECONDS, SURE_SHARE = 3, 0.85 -- and the mark is no higher than this share of the average rate of that time
 local SAME = 0.15 -- a mark that differs by less is the old one, proved once more
 local REST_SECONDS, SHORT_REST = 8, 0.4 -- after a new mark; the share is for marks of less than
 local LOW_MARK = 0.25 -- of the ceiling, where a 429 costs little and a missed chance much
@@ -37,7 +36,10 @@ local FORGETS_SECONDS = 60 -- of looking for more without a 429, up to the ceili
 local OBSERVED_SECONDS = 1 -- what others take is measured over at least so long,
 local OBSERVATION_ENDS_SECONDS = 30 -- and not over more
 local KEPT_BACK = 0.005 -- of a window that the API tells of, and one call: calls under way may not be counted yet
-local LEARNED = { 'mark', 'rest', 'rest_until', 'looking', 'looked', 'stands_since', 'restless_until', 'cut_at', 'resumed_at' }
+local LEARNED = {
+  'mark', 'rest', 'rest_until', 'looking', 'stands_since', 'restless_until', 'cut_at',
+  'resumed_at', 'seen_at', 'others', 'bound_until',
+}
 
 -- The rate at which slots are handed out now.
 local function pace_rate(pace, now)
@@ -47,75 +49,96 @@ local function pace_rate(pace, now)
   return pace.rate
 end
 
--- What a slot that somebody waited for does to the rate; seconds: how much later it is than the one before.
-local function grow(pace, ceiling, now, seconds)
-  pace.average = pace.average + (pace.rate - pace.average) * math.min(1, seconds / AVERAGED_SECONDS)
+-- The rate after so many seconds of looking for more.
+local function cubic(pace, ceiling, seconds)
+  return math.min(ceiling, JUST_BELOW * pace.mark + CUBIC * ceiling * math.max(0, seconds) ^ 3)
+end
+
+-- How many permits those seconds are.
+local function looked(pace, ceiling, seconds)
+  local below = JUST_BELOW * pace.mark
+  local climb = math.min(seconds, (math.max(0, ceiling - below) / (CUBIC * ceiling)) ^ (1 / 3))
+  return below * climb + CUBIC * ceiling * climb ^ 4 / 4 + ceiling * (seconds - climb)
+end
+
+-- What a slot that somebody waited for does to the rate; seconds: how much later the next one is.
+local function grow(pace, ceiling, slot, seconds)
   if pace.mark == 0 then
     pace.rate = math.min(ceiling, pace.rate + ceiling / 2 / RAMP_SECONDS * seconds)
     if pace.rate == ceiling and pace.stands_since == 0 then
-      pace.stands_since = now
+      pace.stands_since = slot
     end
     return
   end
   local below = math.min(ceiling, JUST_BELOW * pace.mark)
   if pace.rate < below then
     pace.rate = math.min(below, pace.rate + below * seconds)
-  elseif now >= pace.rest_until then
-    pace.looking, pace.looked = pace.looking + seconds, pace.looked + 1
-    pace.rate = math.min(ceiling, math.max(pace.rate, below + CUBIC * ceiling * pace.looking ^ 3))
+  elseif slot >= pace.rest_until then
+    pace.looking = pace.looking + seconds
+    pace.rate = math.max(pace.rate, cubic(pace, ceiling, pace.looking))
     if pace.rate == ceiling and pace.looking > FORGETS_SECONDS then
-      pace.mark, pace.stands_since = 0, now
+      pace.mark, pace.looking, pace.stands_since = 0, 0, slot
     end
   end
 end
 
--- The mark that a 429 leads to which came while the rate was looking for more.
-local function found(pace, ceiling)
-  local let_through = pace.looking > 1 and (pace.looked - SAVED * ceiling) / pace.looking or 0
-  local mark, seen = math.max(pace.mark, let_through), SEEN * math.min(pace.rate, pace.average)
-  if seen < mark then
-    return math.max(seen, pace.mark)
+-- The mark that a 429 leads to which came while the rate was looking for more, after so many seconds of it.
+local function found(pace, ceiling, seconds)
+  local permits, before = looked(pace, ceiling, seconds), math.max(0, AVERAGED_SECONDS - seconds)
+  local average = (permits - looked(pace, ceiling, math.max(0, seconds - AVERAGED_SECONDS)) + JUST_BELOW * pace.mark * before)
+    / AVERAGED_SECONDS
+  local let_through = seconds > 1 and (permits - SAVED * ceiling) / seconds or 0
+  return math.max(pace.mark, math.min(let_through, SURE_SHARE * average))
+end
+
+-- The rate of the slots that come now: those that are reserved ahead may be faster already.
+local function present_rate(pace, ceiling, now, ahead)
+  if pace.mark > 0 then
+    return math.min(pace.rate, JUST_BELOW * pace.mark)
   end
-  return seen <= NEAR * mark and seen or mark
+  local climbed = pace.stands_since == 0 and ahead or math.max(0, (pace.stands_since - now) / SECOND)
+  return pace.rate - ceiling / 2 / RAMP_SECONDS * climbed
 end
 
 -- The mark that a 429 leads to which came at a rate that had been let through before.
-local function lowered(pace, now)
-  return (now - pace.resumed_at < SOON_SECONDS * SECOND and DEEP_CUT or CUT) * pace.rate
+local function lowered(pace, ceiling, now, ahead)
+  local rate = present_rate(pace, ceiling, now, ahead)
+  return (now - pace.resumed_at < SOON_SECONDS * SECOND and DEEP_CUT or CUT) * rate
 end
 
 -- Learns from a 429 that closed the gate until a moment; at most once a second, since calls under way bring more of them.
-local function cut(pace, ceiling, now, gate)
+-- So many seconds of slots had been reserved ahead, whose calls were not made.
+local function cut(pace, ceiling, now, gate, ahead)
   if now - pace.cut_at < SECOND then
     return
   end
-  local before, looked = pace.mark, pace.looking > 0
-  local mark = math.max(SLOWEST, looked and found(pace, ceiling) or lowered(pace, now))
+  local before, looking = pace.mark, pace.looking - ahead
+  local foreseen = looking > 0
+  local mark = math.max(SLOWEST, foreseen and found(pace, ceiling, looking) or lowered(pace, ceiling, now, ahead))
   local same = math.abs(mark - before) <= SAME * before
-  if looked and same then
+  if foreseen and same then
     pace.rest = math.min(LONGEST_REST_SECONDS, pace.rest * REST_GROWS)
   elseif not same then
     pace.rest = REST_SECONDS * (mark > LOW_MARK * ceiling and 1 or SHORT_REST)
   end
   local had_stood = pace.stands_since > 0 and now - pace.stands_since > STOOD_SECONDS * SECOND
-  if had_stood and not (looked and same) then
+  if had_stood and not (foreseen and same) then
     pace.restless_until = now + RESTLESS_SECONDS * SECOND
   end
   if pace.restless_until > now then
     pace.rest = math.min(pace.rest, RESTLESS_REST_SECONDS)
   end
-  pace.mark, pace.rate, pace.average = mark, JUST_BELOW * mark, JUST_BELOW * mark
+  pace.mark, pace.rate = mark, JUST_BELOW * mark
   pace.rest_until = gate + pace.rest * SECOND
-  pace.looking, pace.looked = 0, 0
+  pace.looking = 0
   pace.cut_at, pace.resumed_at, pace.stands_since = now, gate, now
 end
 
--- Forgets what was found: the limit itself was changed.
+-- Forgets what was found and told: the limit itself was changed, or the clock.
 local function forget(pace)
   for _, name in ipairs(LEARNED) do
     pace[name] = 0
   end
-  pace.average = pace.rate
 end
 
 -- What the API says of its window: so many calls of so many allowed, and about so many seconds left. The rate is bound

@@ -37,11 +37,9 @@
 --   limit          permits/s    set at run time
 --   rate           permits/s    what is handed out now, unless less is bound; at most the ceiling
 --   mark           permits/s    what the API was found to let through; 0: it has not refused yet
---   average        permits/s    the rate of the last moments
 --   rest           s            how long the mark is left alone before more is looked for
 --   rest_until     us, moment   end of the present rest
 --   looking        s            for so long the rate has been looking for more
---   looked         number       slots of that time
 --   stands_since   us, moment   last change of the mark, or the moment at which the rate came to the ceiling
 --   restless_until us, moment   the limit is known to change: rests are short
 --   cut_at         us, moment   the last 429 that the rate was cut for
@@ -56,6 +54,7 @@
 --   turn:<lane or class>  us, moment  from then on it has had less than its sure share
 -- retroscribe:limit:{<client>}:<class>:gate          hash   gate and breaker, gone a day after their last change:
 --   gate       us, moment    no slot before it
+--   closed_at  us, moment    when it was closed
 --   reason     text          why the gate was closed last
 --   epoch      number        goes up with every change of the gate, which voids all slots; begins at the server's time,
 --                            so that permits from before a wipe are void too
@@ -76,7 +75,7 @@ local SHARE_SECONDS = 30
 local SHARE_CALLS = 20 -- a fifth of fewer is three calls or less, which may be chance; of an outage the row knows first
 local LONGEST_TRIP = 300
 local IDLE_SECONDS = 86400
-local CLASS = { 'gate', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
+local CLASS = { 'gate', 'closed_at', 'epoch', 'probing', 'canary', 'failures', 'trips', 'opened' }
 
 local pace_key, counts_key, class_key = KEYS[1], KEYS[2], KEYS[3]
 local command, limit, share = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -143,33 +142,48 @@ local function save_pace(pace)
   end
 end
 
-local function load_class(key)
-  local class = load(key, CLASS)
-  class.is_new = class.epoch == 0
-  if class.is_new then
-    class.epoch = now
-  end
-  return class
-end
-
 local function save_class(key, class)
   save(key, CLASS, class)
   redis.call('HSET', key, 'reason', class.reason)
   redis.call('EXPIRE', key, IDLE_SECONDS + math.ceil(math.max(0, class.gate - now) / SECOND))
 end
 
+local function load_class(key)
+  local class = load(key, CLASS)
+  class.is_new = class.epoch == 0
+  if class.is_new then
+    class.epoch = now
+  end
+  if class.closed_at > now + SECOND then
+    -- The server's clock was set back: the gate is as long as it was, and not until the old time comes again.
+    class.gate, class.closed_at, class.canary = now + class.gate - class.closed_at, now, 0
+    save_class(key, class)
+  end
+  return class
+end
+
 local pace, class = load_pace(), load_class(class_key)
 limit = pace.limit > 0 and pace.limit or limit
 local ceiling = limit * share
 if pace.rate == 0 then
-  pace.tat, pace.rate, pace.average = now, ceiling / 2, ceiling / 2
+  pace.tat, pace.rate = now, ceiling / 2
+end
+if pace.cut_at > now + SECOND or pace.seen_at > now + SECOND then
+  -- The server's clock was set back: moments from before mean nothing any more.
+  forget(pace)
 end
 pace.rate = math.min(pace.rate, ceiling)
 local interval, lag = spacing(pace_rate(pace, now))
 
+-- Slots that are reserved and have not come yet, and for how many seconds they reach.
+local function reserved_ahead()
+  local reach = math.max(0, pace.tat - now)
+  return math.floor(reach / interval), reach / SECOND
+end
+
 -- Slots that have come, those of calls under way included.
 local function sent()
-  return pace.granted - math.max(0, math.floor((pace.tat - now) / interval))
+  return pace.granted - reserved_ahead()
 end
 
 local function counted(what, second)
@@ -204,7 +218,7 @@ local function answer(word, wait, slot)
 end
 
 local function shut(a_class, length, reason)
-  a_class.gate, a_class.reason = now + length, reason
+  a_class.gate, a_class.closed_at, a_class.reason = now + length, now, reason
   a_class.epoch = a_class.epoch + 1
   a_class.probing, a_class.canary = math.max(1, a_class.probing), 0
 end
@@ -254,7 +268,7 @@ function commands.acquire(horizon, lease, lane, call_class)
   end
   local slot = math.max(due, now)
   if due == pace.tat then -- work waits, so the rate may grow
-    grow(pace, ceiling, now, interval / SECOND)
+    grow(pace, ceiling, slot, interval / SECOND)
   end
   pace.newest, pace.undo, pace.tat, pace.granted = slot, pace.tat, due + interval, pace.granted + 1
   has_gone(pace, now, lane, call_class, interval)
@@ -308,10 +322,11 @@ function commands.close_gate(length, reason, rejected, epoch)
       close(KEYS[position], load_class(KEYS[position]), length, reason)
     end
     -- The slots that were reserved ahead are void: all but those that have passed are free again.
-    pace.granted = sent()
+    local slots, seconds = reserved_ahead()
+    pace.granted = pace.granted - slots
     pace.tat, pace.newest = math.min(pace.tat, now + interval), 0
     if is_news then
-      cut(pace, ceiling, now, class.gate)
+      cut(pace, ceiling, now, class.gate, seconds)
     end
     save_pace(pace)
   end

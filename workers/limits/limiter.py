@@ -39,6 +39,9 @@ LONG_GATE_SECONDS = 2.0
 LONG_CANARY_STEP_SECONDS = 1.0
 #: What the API tells of its window is passed on that often at most, a process and class.
 OBSERVE_EVERY_SECONDS = 0.1
+# A call that has to be written down first leaves so long after its slot. Writing takes now 2, now 30 ms; without this
+# moment of patience calls would bunch, and a server that counts each second strictly would refuse one.
+STEADY_SECONDS = 0.05
 #: The reason of a gate that a 429 closed.
 REJECTED: Final = "429"
 
@@ -48,7 +51,8 @@ class Permit:
     """Leave to make one call at `slot` (seconds on the Redis server's clock), void once the gate has changed (`epoch`).
 
     A `canary` goes first after a closed gate: all others wait until it is settled, or its lease ends. `after_outage`:
-    it is one, and the gate was closed because calls failed, not for a 429.
+    it is one, and the gate was closed because calls failed, not for a 429. `steady_at` (`time.monotonic()` of this
+    process) is when a call should leave that takes a moment to prepare, so that calls leave as evenly as their slots.
     """
 
     call_class: CallClass
@@ -56,6 +60,7 @@ class Permit:
     epoch: int
     canary: bool
     after_outage: bool
+    steady_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +292,8 @@ class Limiter:
 def _permit(call_class: CallClass, granted: Answer) -> Permit:
     canary = granted.word == "canary"
     after_outage = canary and granted.reason != REJECTED
-    return Permit(call_class, granted.slot / 1e6, granted.epoch, canary, after_outage)
+    steady_at = time.monotonic() + granted.wait / 1e6 + STEADY_SECONDS
+    return Permit(call_class, granted.slot / 1e6, granted.epoch, canary, after_outage, steady_at)
 
 
 def _microseconds(seconds: float) -> int:

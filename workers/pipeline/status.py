@@ -1,7 +1,7 @@
 """How a backfill stands: its funnel, its rate and when it will be done, from the ledger and the limiter."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from workers.ledger.states import ACTIVE, UNSUBMITTED
 from workers.ledger.tables import PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
+from workers.pipeline.failures import Failure, failures
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
@@ -22,12 +23,16 @@ from workers.resources import Resources
 class Status:
     """A backfill at one moment; `limits` is empty when Redis can't be asked, `halt` None when the client may call.
 
+    `failures` has an entry for each state and reason that somebody should know of. `ahead` is how many recordings are
+    submitted until the last of its own is: its own, and those of other running backfills that take turns with them.
     `aside` counts the events of the whole inbox that were kept as refused or unmatched.
     """
 
     backfill: backfills.Backfill
     counts: funnel.Funnel
     speed: funnel.Speed
+    failures: Sequence[Failure]
+    ahead: int
     limits: Mapping[CallClass, LimiterState]
     halt: controls.Halt | None
     way_back: WayBack
@@ -57,10 +62,16 @@ class Status:
 
     @property
     def unsubmitted(self) -> int:
-        return sum(self.counts.states.get(state, 0) for state in UNSUBMITTED)
+        return _unsubmitted(self.counts)
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether nothing of it is submitted before something happens that nobody knows the time of."""
+        stopped = self.backfill.state != RUNNING or self.halt is not None or self.way_back == WayBack.NONE
+        return stopped or self.outages > 0
+
+    @property
+    def waits_for_resume(self) -> bool:
         """Whether nothing goes on before a paused backfill is resumed: this one, or those that have its duplicates."""
         if self.backfill.state == PAUSED and self.unsubmitted:
             return True
@@ -74,11 +85,15 @@ class Status:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last one is submitted at the present rate, None when nothing goes on or the rate is not known."""
-        if self.submit is None or not self.unsubmitted or self.backfill.state != RUNNING:
+        """Until the last one is submitted at the present rate, None when nothing waits or nobody can know.
+
+        While a gate is closed nothing is used of the limit, so that then the rate is what it will allow.
+        """
+        if self.submit is None or not self.unsubmitted or self.is_held:
             return None
-        rate = self.submit.granted_per_second or self.submit.rate
-        return self.submit.gate_seconds + self.unsubmitted / rate if rate else None
+        closed = max((gate.gate_seconds for gate in self.gates if gate.call_class != CallClass.STATUS), default=0.0)
+        rate = self.submit.rate if closed else self.submit.granted_per_second or self.submit.rate
+        return closed + self.ahead / rate if rate else None
 
     def as_json(self) -> dict[str, Any]:
         """The stable form of `retroscribe status --json`."""
@@ -93,9 +108,10 @@ class Status:
             "duplicates_by_state": dict(counts.duplicates_by_state),
             "intake_rejects": counts.intake_rejects,
             "empty": counts.empty,
-            "rejected_reasons": dict(counts.reasons.get(State.REJECTED, {})),
-            "failed_reasons": dict(counts.reasons.get(State.FAILED, {})),
-            "parked_reasons": dict(counts.reasons.get(State.PARKED, {})),
+            "rejected_reasons": _by_code(counts, State.REJECTED),
+            "failed_reasons": _by_code(counts, State.FAILED),
+            "parked_reasons": _by_code(counts, State.PARKED),
+            "examples": [one.as_json() for one in self.failures],
             "active": self.active,
             "accepted": speed.accepted,
             "submitted_per_second": speed.per_second,
@@ -115,21 +131,22 @@ class Status:
 
 def status(resources: Resources, name: str) -> Status:
     """The backfill's status now; raises InputError when there is none of that name."""
+    calls = limits(resources)
     with resources.ledger.read() as tx:
         backfill = named(tx, name)
         counts = funnel.funnel(tx, backfill.id)
-        speed = funnel.speed(tx, backfill.id)
-        halt = controls.halt(tx, resources.client_key)
-        way = way_back(tx, resources)
-        aside = events.aside(tx)
-    return Status(backfill, counts, speed, limits(resources), halt, way, aside)
+        waiting = funnel.running_with(tx, UNSUBMITTED) if _unsubmitted(counts) else {}
+        return _status(tx, backfill, counts, waiting, _surroundings(tx, resources, calls))
 
 
 def statuses(resources: Resources) -> list[Status]:
-    """The status of every backfill, oldest first."""
+    """The status of every backfill at one moment, oldest first."""
+    calls = limits(resources)
     with resources.ledger.read() as tx:
-        names = [one.name for one in backfills.every(tx)]
-    return [status(resources, name) for name in names]
+        around = _surroundings(tx, resources, calls)
+        counted = [(backfill, funnel.funnel(tx, backfill.id)) for backfill in backfills.every(tx)]
+        waiting = {one.id: _unsubmitted(counts) for one, counts in counted if one.state == RUNNING}
+        return [_status(tx, backfill, counts, waiting, around) for backfill, counts in counted]
 
 
 def named(tx: Connection, name: str) -> backfills.Backfill:
@@ -162,3 +179,36 @@ def _limit_json(submit: LimiterState | None) -> dict[str, Any] | None:
         "gate_reason": submit.gate_reason,
         "rejected_last_minute": submit.rejected_last_minute,
     }
+
+
+def _status(
+    tx: Connection,
+    backfill: backfills.Backfill,
+    counts: funnel.Funnel,
+    waiting: Mapping[int, int],
+    around: Mapping[str, Any],
+) -> Status:
+    mine = _unsubmitted(counts)
+    # The pump hands out in turns, so of another backfill at most as many go before the last of this one.
+    others = sum(min(number, mine) for other, number in waiting.items() if other != backfill.id)
+    found = failures(tx, backfill, counts)
+    return Status(backfill, counts, funnel.speed(tx, backfill.id), found, mine + others, **around)
+
+
+def _surroundings(tx: Connection, resources: Resources, calls: Mapping[CallClass, LimiterState]) -> dict[str, Any]:
+    """The fields of a status that are the same for each backfill."""
+    return {
+        "limits": calls,
+        "halt": controls.halt(tx, resources.client_key),
+        "way_back": way_back(tx, resources),
+        "aside": events.aside(tx),
+    }
+
+
+def _unsubmitted(counts: funnel.Funnel) -> int:
+    return sum(counts.states.get(state, 0) for state in UNSUBMITTED)
+
+
+def _by_code(counts: funnel.Funnel, state: State) -> dict[str, int]:
+    """How many recordings are in that state for each reason code."""
+    return {reason: number for reason, number in counts.reasons.get(state, {}).items() if reason}

@@ -95,11 +95,11 @@ class _Attempt:
         self.recording = recording
         self.probes = False
 
-    def __call__(self, token: AccessToken, _permit: Permit) -> Accepted:
+    def __call__(self, token: AccessToken, permit: Permit) -> Accepted:
         intended = time.monotonic()
         sent = self._intend()
         try:
-            accepted = self._post(token, sent, intended)
+            accepted = self._post(token, sent, intended, permit.steady_at)
         except (RetryableApiError, Halted) as error:
             self._not_accepted(sent, error)
             raise
@@ -116,13 +116,14 @@ class _Attempt:
         log.info("recording_submitted", **ids)
         return accepted
 
-    def _post(self, token: AccessToken, sent: "_Sent", intended: float) -> Accepted:
+    def _post(self, token: AccessToken, sent: "_Sent", intended: float, not_before: float) -> Accepted:
         return self._resources.client.submit(
             token,
             self.recording.request,
             callback_uri=sent.callback_uri,
             idempotency_key=sent.callback_ref,
             send_before=intended + INTENT_IS_FRESH_SECONDS,
+            not_before=not_before,
         )
 
     def _intend(self) -> "_Sent":
