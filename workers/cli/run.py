@@ -15,11 +15,10 @@ from workers.cli.status import details
 from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
-from workers.ledger import recordings
+from workers.ledger import backfills, recordings
 from workers.ledger.states import ACTIVE, UNSUBMITTED
 from workers.ledger.tables import CANCELLED, PAUSED
 from workers.model import Lane, Recording, State
-from workers.pipeline import steering
 from workers.pipeline.status import Status, status
 from workers.pipeline.way_back import WayBack
 from workers.resources import Resources
@@ -79,8 +78,7 @@ def run(
     if _nobody_works(resources.settings):
         return STUCK
     if no_follow:
-        if steering.look(resources, backfill).state == PAUSED:
-            errors.print(_PAUSED.format(name=backfill))
+        _say_if_paused(resources, backfill)
         return ALL_INDEXED
     return follow(resources, backfill) if asked is None else _follow_one(resources, asked, backfill)
 
@@ -146,6 +144,13 @@ def _nobody_works(settings: Settings) -> bool:
             "queues. The recordings are stored and go on by themselves then."
         )
     return bool(missing)
+
+
+def _say_if_paused(resources: Resources, name: str) -> None:
+    with resources.ledger.read() as tx:
+        backfill = backfills.by_name(tx, name)
+    if backfill is not None and backfill.state == PAUSED:
+        errors.print(_PAUSED.format(name=name))
 
 
 def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
