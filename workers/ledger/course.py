@@ -92,7 +92,7 @@ def wake_validated(tx: Connection, backfill_id: int) -> None:
 
 
 def cancel_some(tx: Connection, backfill_id: int, state: State, *, after_id: int, most: int, by: str) -> Batch:
-    """Stops the next recordings (at most `most`, 500 at the most) of a cancelled backfill in a state of UNSUBMITTED.
+    """Stops the next recordings (at most `most`) of a cancelled backfill in a state of UNSUBMITTED.
 
     One that another backfill asked for too becomes that one's, as it is, and counts as a duplicate here. One of which
     something may have been accepted before fails: `cancelled` says that nothing was paid. Nothing stops when the

@@ -1,5 +1,6 @@
 """What a person does to a whole backfill: holds it, lets it go on, or stops what is not paid for."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from workers.model import State
 from workers.pipeline.status import named
 from workers.resources import Resources
 
-#: Recordings that stop in one transaction.
+#: Recordings that stop in one transaction: so many at first, more while that takes far less than 50 ms.
 BATCH: Final = 500
+LARGEST_BATCH: Final = 2000
+QUICK_SECONDS: Final = 0.015
+SLOW_SECONDS: Final = 0.04
 #: Batches of one backfill that the sweep stops at a time: it has others to look after.
 SWEPT_BATCHES: Final = 10
 
@@ -165,15 +169,26 @@ def wake_pump() -> str | None:
 
 def _stop(resources: Resources, backfill_id: int, *, by: str) -> Iterator[course.Batch]:
     """Batches until nothing is left: while one state is gone through, a task may bring a recording into another."""
+    most = BATCH
     found = True
     while found:
         found = False
         for state in course.IN_TURN:
             last: int | None = 0
             while last is not None:
+                began = time.monotonic()
                 with resources.ledger.write() as tx:
-                    batch = course.cancel_some(tx, backfill_id, state, after_id=last, most=BATCH, by=by)
+                    batch = course.cancel_some(tx, backfill_id, state, after_id=last, most=most, by=by)
                 last = batch.last
+                if last is not None:
+                    most = _next_size(most, time.monotonic() - began)
                 if batch.total:
                     found = True
                     yield batch
+
+
+def _next_size(most: int, took: float) -> int:
+    """How many recordings the next batch may have after one that took so many seconds: others want to write too."""
+    if took < QUICK_SECONDS:
+        return min(2 * most, LARGEST_BATCH)
+    return max(most // 2, BATCH) if took > SLOW_SECONDS else most
