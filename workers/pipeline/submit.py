@@ -135,6 +135,7 @@ class _Attempt:
             leave = api.leave(tx, resources, self.recording)
             if (
                 leave == api.Leave.HALTED
+                or self.recording.state != State.VALIDATED
                 or way_back(tx, resources) == WayBack.NONE
                 or events.is_waiting(tx, self.recording.id)
             ):
@@ -178,8 +179,11 @@ class _Attempt:
         return _Sent(submission.id, submission.callback_ref, uri)
 
     def _not_accepted(self, sent: "_Sent", error: ApiError) -> None:
-        def write(tx: Connection) -> None:
+        def write(tx: Connection) -> Recording | None:
             settled = _settle(tx, sent, submissions.NOT_SENT, error)
+            present = recordings.get(tx, self.recording.id)
+            if present and (present.state, present.epoch) == (State.VALIDATED, self.recording.epoch):
+                return present  # written before by a commit that was not heard of
             moved = recordings.move(
                 tx,
                 self.recording,
@@ -192,9 +196,10 @@ class _Attempt:
             )
             if moved is None:
                 unknown.free(tx, settled, str(error), by=self._by)
-            self.recording = moved or self.recording
+            return moved
 
-        self._write(write)
+        # Not before it is committed: it may have to be written once more.
+        self.recording = self._write(write) or self.recording
 
     def _refused(self, sent: "_Sent", error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:
