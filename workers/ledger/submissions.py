@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
+from workers.ledger.statements import among, change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import double_acceptances, submissions
 
 OPEN: Final = "open"
@@ -190,12 +190,12 @@ def perhaps_accepted_among(tx: Connection, recording_ids: Collection[int]) -> se
 
 
 def _among(tx: Connection, recording_ids: Collection[int], condition: Any) -> set[int]:
-    mine = select(submissions.c.recording_id).where(submissions.c.recording_id.in_(recording_ids), condition)
+    mine = select(submissions.c.recording_id).where(among(tx, submissions.c.recording_id, recording_ids), condition)
     return set(tx.execute(mine).scalars())
 
 
 def _doubled(tx: Connection, recording_ids: Collection[int]) -> set[int]:
-    mine = select(double_acceptances.c.recording_id).where(double_acceptances.c.recording_id.in_(recording_ids))
+    mine = select(double_acceptances.c.recording_id).where(among(tx, double_acceptances.c.recording_id, recording_ids))
     return set(tx.execute(mine).scalars())
 
 
