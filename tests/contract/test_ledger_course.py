@@ -67,14 +67,18 @@ def history(ledger: Ledger, media_id: str) -> list[tuple[str, str, str | None, s
     return [(row["from_state"], row["to_state"], row["reason"], row["by"]) for row in rows]
 
 
-def sent(ledger: Ledger, media_id: str, outcome: str) -> None:
-    """Writes that a POST left for the recording."""
+def sent(
+    ledger: Ledger, media_id: str, outcome: str, transcription_id: str | None = None, *, failed: bool = False
+) -> None:
+    """Writes that a POST left for the recording, what became of it, and whether its transcription failed."""
     recording = find(ledger, media_id)
     with ledger.write() as tx:
         one = submissions.open_next(
             tx, recording.id, callback_ref=uuid.uuid4().hex, epoch=recording.epoch, request_digest=bytes(32)
         )
-        submissions.settle(tx, one, outcome)
+        submission = submissions.settle(tx, one, outcome, transcription_id=transcription_id)
+        if failed and transcription_id:
+            submissions.note_failed(tx, submission, transcription_id)
 
 
 def add_many(ledger: Ledger, name: str, number: int) -> None:
@@ -152,6 +156,27 @@ def test_one_that_may_have_been_paid_for_before_fails_and_says_so(ledger: Ledger
     walk = [state, State.FAILED] if state != State.PENDING else [state, State.QUEUED, State.FAILED]
     assert history(ledger, "a") == [(one, two, "cancelled", BY) for one, two in pairwise(walk)]
     assert (find(ledger, "b").state, find(ledger, "b").detail) == (State.CANCELLED, None)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])
+def test_one_that_was_accepted_and_is_to_be_paid_for_again_goes_back_to_what_it_was_accepted_as(
+    ledger: Ledger, state: State
+) -> None:
+    take(ledger, "q3", ["a", "b"])
+    sent(ledger, "a", submissions.ACCEPTED, "t-failed", failed=True)
+    sent(ledger, "a", submissions.ACCEPTED, "t-standing")
+    sent(ledger, "a", submissions.UNKNOWN)
+    ended(ledger, "a", state)
+
+    set_course(ledger, "q3", CANCELLED)
+    done = list(batches(ledger, "q3"))
+
+    assert (sum(one.back for one in done), sum(one.failed for one in done)) == (1, 0)
+    back = find(ledger, "a")
+    assert (back.state, back.transcription_id, back.polls) == (State.TRANSCRIBING, "t-standing", 0)
+    assert back.due_at is not None
+    assert back.due_at <= time.time()
+    assert history(ledger, "a") == [(state, State.TRANSCRIBING, "cancelled", BY)]
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])

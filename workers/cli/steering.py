@@ -77,16 +77,19 @@ def cancel(
     now = steering.look(resources, name)
     if as_json:
         changed = {"changed": before.state != now.state}
-        typer.echo(json.dumps({**_json(now), **changed, "failed": done.failed, "handed_over": done.handed_over}))
+        stopped = {"failed": done.failed, "back": done.back, "handed_over": done.handed_over}
+        typer.echo(json.dumps({**_json(now), **changed, **stopped}))
         return
     again = " already" if before.state == CANCELLED and not done.cancelled else ""
-    stopped = now.counts[State.CANCELLED]
-    _say(f"{name} is cancelled{again}: {counted(stopped)} of it {_are(stopped)} stopped before anything was paid.")
+    unpaid = now.counts[State.CANCELLED]
+    _say(f"{name} is cancelled{again}: {counted(unpaid)} of it {_are(unpaid)} stopped before anything was paid.")
     if done.failed:
         _say(
             f"{counted(done.failed)} failed with the reason cancelled, for something may have been accepted before: "
             f"an event that comes late completes {_them(done.failed)}."
         )
+    if done.back:
+        _say(f"{counted(done.back)} {_are(done.back)} not paid for again: what was accepted before is waited for.")
     if done.handed_over:
         _say(f"{counted(done.handed_over)} became another backfill's that asked for {_them(done.handed_over)} too.")
     _say_what_goes_on(now)
@@ -127,7 +130,7 @@ def _last(progress: "Iterator[Stopped]") -> "Stopped":
     done = Stopped()
     for done in progress:
         if errors.is_terminal:
-            errors.print(f"{done.cancelled + done.failed + done.handed_over} stopped ...", end="\r")
+            errors.print(f"{done.total} stopped ...", end="\r")
     return done
 
 

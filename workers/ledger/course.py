@@ -12,7 +12,7 @@ from sqlalchemy import Connection, String, bindparam, case, delete, exists, func
 from workers.ledger import submissions
 from workers.ledger.recordings import ids_in
 from workers.ledger.statements import among, insert_or_ignore, one_after_the_other
-from workers.ledger.states import TRANSITIONS, UNSUBMITTED, check_transition
+from workers.ledger.states import ACTIVE, TRANSITIONS, UNSUBMITTED, check_transition
 from workers.ledger.tables import CANCELLED, PAUSED, RUNNING, backfills, duplicates, recordings, transitions
 from workers.model import Reason, State
 
@@ -22,6 +22,7 @@ IN_TURN: Final = (State.VALIDATED, State.QUEUED, State.PENDING)
 _PERHAPS_ACCEPTED: Final = (
     "Something may have been accepted for it before: an event that comes late completes it all the same."
 )
+_ACCEPTED: Final = "It was accepted before it was to be paid for again: its transcription is waited for."
 # Held, so that a change of course and what depends on it come one after the other on several machines too.
 _STATE: Final = (
     select(backfills.c.state).where(backfills.c.id == bindparam("id")).with_for_update(read=True, of=backfills)
@@ -36,16 +37,20 @@ _STATE_BEHIND: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of the recordings of one batch; `last` is the id to go on after, None when there are no more."""
+    """What became of the recordings of one batch; `last` is the id to go on after, None when there are no more.
+
+    Those that went `back` were accepted before they were to be paid for once more, and wait for that transcription.
+    """
 
     cancelled: int = 0
     failed: int = 0
+    back: int = 0
     handed_over: int = 0
     last: int | None = None
 
     @property
     def total(self) -> int:
-        return self.cancelled + self.failed + self.handed_over
+        return self.cancelled + self.failed + self.back + self.handed_over
 
 
 def state_of(tx: Connection, backfill_id: int) -> str:
@@ -94,9 +99,10 @@ def wake_validated(tx: Connection, backfill_id: int) -> None:
 def cancel_some(tx: Connection, backfill_id: int, state: State, *, after_id: int, most: int, by: str) -> Batch:
     """Stops the next recordings (at most `most`) of a cancelled backfill in a state of UNSUBMITTED.
 
-    One that another backfill asked for too becomes that one's, as it is, and counts as a duplicate here. One of which
-    something may have been accepted before fails: `cancelled` says that nothing was paid. Nothing stops when the
-    backfill is not cancelled any more. Messages of what stopped do nothing then.
+    One that another backfill asked for too becomes that one's, as it is, and counts as a duplicate here. One that was
+    accepted before, and was to be paid for again, goes back to that transcription; one of which nobody knows whether
+    it was fails: `cancelled` says that nothing was paid. Nothing stops when the backfill is not cancelled any more.
+    Messages of what stopped do nothing then.
     """
     # An intake that notes one of these as its own duplicate must not do so while it stops.
     one_after_the_other(tx, "intake")
@@ -109,9 +115,14 @@ def cancel_some(tx: Connection, backfill_id: int, state: State, *, after_id: int
     _hand_over(tx, backfill_id, state, wanted, by=by)
     paid = submissions.perhaps_accepted_among(tx, found) - wanted.keys()
     unpaid = [one for one in found if one not in wanted and one not in paid]
+    known = submissions.standing_ids(tx, paid) if paid else {}
     _stop(tx, unpaid, state, State.CANCELLED, by=by)
-    _stop(tx, sorted(paid), state, State.FAILED, by=by, detail=_PERHAPS_ACCEPTED)
-    return Batch(len(unpaid), len(paid), len(wanted), found[-1] if len(found) == most else None)
+    _stop(tx, sorted(paid - known.keys()), state, State.FAILED, by=by, detail=_PERHAPS_ACCEPTED)
+    _stop(tx, sorted(known), state, State.TRANSCRIBING, by=by, detail=_ACCEPTED)
+    _wait_for(tx, known)
+    return Batch(
+        len(unpaid), len(paid) - len(known), len(known), len(wanted), found[-1] if len(found) == most else None
+    )
 
 
 def _wanted_elsewhere(tx: Connection, backfill_id: int, recording_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -160,6 +171,14 @@ def _hand_over(
     tx.execute(insert(transitions), [{**row, "recording_id": one} for one in wanted])
 
 
+def _wait_for(tx: Connection, transcription_ids: Mapping[int, str]) -> None:
+    """Notes which transcription each of the recordings (ids) waits for, to be looked up from the beginning."""
+    if transcription_ids:
+        theirs = update(recordings).where(recordings.c.id == bindparam("of"))
+        values = [{"of": one, "as": transcription_id} for one, transcription_id in transcription_ids.items()]
+        tx.execute(theirs.values(transcription_id=bindparam("as"), polls=0), values)
+
+
 def _stop(
     tx: Connection, recording_ids: Sequence[int], state: State, to: State, *, by: str, detail: str | None = None
 ) -> None:
@@ -167,7 +186,8 @@ def _stop(
         return
     now = time.time()
     these = among(tx, recordings.c.id, recording_ids)
-    ended: dict[str, Any] = {"state": to, "reason": Reason.CANCELLED, "detail": detail, "due_at": None}
+    due_at = now if to in ACTIVE else None
+    ended: dict[str, Any] = {"state": to, "reason": Reason.CANCELLED, "detail": detail, "due_at": due_at}
     counters = {"attempts": 0, "resends": 0, "repeats": None, "epoch": recordings.c.epoch + 1}
     tx.execute(update(recordings).where(these).values(**ended, **counters, changed_at=now))
     way = [state, to] if to in TRANSITIONS[state] else [state, State.QUEUED, to]

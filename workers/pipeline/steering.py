@@ -65,12 +65,18 @@ class Course:
 class Stopped:
     """How many recordings have stopped so far, and how many went to another backfill that wants them.
 
-    Those that failed may have been paid for before they were to be submitted once more.
+    Those that went back wait for what they were accepted as before they were to be submitted once more; those that
+    failed may have been.
     """
 
     cancelled: int = 0
     failed: int = 0
+    back: int = 0
     handed_over: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.cancelled + self.failed + self.back + self.handed_over
 
 
 def look(resources: Resources, name: str) -> Course:
@@ -127,6 +133,7 @@ def cancel(resources: Resources, name: str, *, by: str) -> Iterator[Stopped]:
     for batch in _stop(resources, target.id, by=by):
         so_far.cancelled += batch.cancelled
         so_far.failed += batch.failed
+        so_far.back += batch.back
         so_far.handed_over += batch.handed_over
         yield so_far
 
