@@ -10,7 +10,7 @@ from workers.resources import get_resources
 
 
 @app.task(name=task_names.INDEX, bind=True, base=BaseTask)
-def run_index(self: BaseTask, *, recording_id: int, media_id: str) -> str | None:  # noqa: ARG001 the id is for Flower
+def run_index(self: BaseTask, /, *, recording_id: int, media_id: str, **later: object) -> str | None:
     """Applies the recording's events and writes its document."""
     resources = get_resources()
     index(resources, recording_id, by=self.actor)
@@ -18,7 +18,7 @@ def run_index(self: BaseTask, *, recording_id: int, media_id: str) -> str | None
 
 
 @app.task(name=task_names.POLL, bind=True, base=BaseTask)
-def run_poll(self: BaseTask, *, recording_id: int, media_id: str) -> str | None:  # noqa: ARG001 the id is for Flower
+def run_poll(self: BaseTask, /, *, recording_id: int, media_id: str, **later: object) -> str | None:
     """Asks the API how the recording's transcription stands."""
     resources = get_resources()
     poll(resources, recording_id, by=self.actor)

@@ -9,7 +9,7 @@ from workers.resources import get_resources
 
 
 @app.task(name=task_names.SUBMIT, bind=True, base=BaseTask)
-def run(self: BaseTask, *, recording_id: int, media_id: str, epoch: int) -> str | None:  # noqa: ARG001 the id is for Flower
+def run(self: BaseTask, /, *, recording_id: int, media_id: str, epoch: int, **later: object) -> str | None:
     """Submits the recording for transcription, once."""
     resources = get_resources()
     if not submit(resources, recording_id, epoch, by=self.actor):

@@ -9,7 +9,7 @@ from workers.resources import get_resources
 
 
 @app.task(name=task_names.TRACK, bind=True, base=BaseTask)
-def run(self: BaseTask, *, recording_id: int, media_id: str, epoch: int) -> str | None:  # noqa: ARG001 the ids are for Flower
+def run(self: BaseTask, /, *, recording_id: int, media_id: str, epoch: int, **later: object) -> str | None:
     """Sets when the accepted recording is looked at again."""
     resources = get_resources()
     track(resources, recording_id)

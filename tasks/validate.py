@@ -9,7 +9,7 @@ from workers.resources import get_resources
 
 
 @app.task(name=task_names.VALIDATE, bind=True, base=BaseTask)
-def run(self: BaseTask, *, recording_id: int, media_id: str, epoch: int) -> str | None:  # noqa: ARG001 the id is for Flower
+def run(self: BaseTask, /, *, recording_id: int, media_id: str, epoch: int, **later: object) -> str | None:
     """Looks the media up and decides whether it can be transcribed."""
     resources = get_resources()
     if not validate(resources, recording_id, epoch, by=self.actor):
