@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -63,8 +64,8 @@ def plan(
     _check(file, price, rejected)
     if sample:
         settings.genesys.credentials()
-    rows = some_rows(file, defaults)
-    made = _made(any_resources(), rows, backfill, defaults, lane, sample, price, rejected)
+    wanted = _Wanted(backfill, defaults, lane, sample, price, rejected)
+    made = _made(any_resources(), some_rows(file, defaults), wanted)
     if as_json:
         typer.echo(json.dumps(made.as_json(), ensure_ascii=False))
     else:
@@ -81,32 +82,35 @@ def _check(file: str, price: float | None, rejected: Path | None) -> None:
         raise InputError(f"--rejected {rejected} is the list itself: name another file.")
 
 
-def _made(
-    resources: Resources,
-    rows: Iterator[Row],
-    backfill: str,
-    defaults: Defaults,
-    lane: Lane,
-    size: int,
-    price: float | None,
-    rejected: Path | None,
-) -> Plan:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was asked for on the command line."""
+
+    backfill: str
+    defaults: Defaults
+    lane: Lane
+    sample: int
+    price: float | None
+    rejected: Path | None
+
+
+def _made(resources: Resources, rows: Iterator[Row], wanted: _Wanted) -> Plan:
     ledger = ledger_if_any(resources)
-    target = plans.target(ledger, backfill, defaults)
-    sample = plans.Sample(size)
-    with RejectedFile(backfill, path=rejected) if rejected else nullcontext() as kept:
+    target = plans.target(ledger, wanted.backfill, wanted.defaults)
+    sample = plans.Sample(wanted.sample)
+    with RejectedFile(wanted.backfill, path=wanted.rejected) if wanted.rejected else nullcontext() as kept:
         for found in plans.look_through(ledger, target, _kept(rows, kept), sample):
             if errors.is_terminal:
-                errors.print(f"{found.entries} lines looked at ...", end="\r")
+                errors.print(f"{found.entries} looked at ...", end="\r")
     chosen = sample.chosen()
     probed = _probed(resources, chosen) if chosen else None
     return Plan(
-        backfill=backfill,
+        backfill=wanted.backfill,
         found=found,
-        pace=pace(resources, ledger, target, lane),
+        pace=pace(resources, ledger, target, wanted.lane),
         probed=probed,
         longest=resources.settings.max_duration_seconds,
-        price=price,
+        price=wanted.price,
         has_ledger=ledger is not None,
         made_at=time.time(),
     )

@@ -17,7 +17,7 @@ from workers.resources import Resources
 THREADS: Final = 8
 #: Whoever plans waits no longer than that for a gate.
 PATIENCE_SECONDS: Final = 30.0
-#: Of one look-up, when it fails or is refused for the limit.
+#: Of one look-up that is refused for the limit.
 TRIES: Final = 3
 #: That many look-ups fail, and the API is taken to be away; fewer may be the fault of their media.
 OUTAGE: Final = 3
@@ -58,9 +58,11 @@ def probe(resources: Resources, media_ids: Sequence[str], tell: Callable[[Probed
     """
     probed = Probed(len(media_ids))
     with ThreadPoolExecutor(THREADS, "probe") as pool:
-        asked = [pool.submit(_look_up, resources, media_id) for media_id in media_ids]
         try:
-            _collect(resources, probed, as_completed(asked), tell)
+            # The first goes alone: a client that is refused, or an API that is away, is not asked eight times at once.
+            for some in (media_ids[:1], media_ids[1:]):
+                asked = [pool.submit(_look_up, resources, media_id) for media_id in some]
+                _collect(resources, probed, as_completed(asked), tell)
         except RetroscribeError as error:
             probed.problem = str(error)
         except KeyboardInterrupt:
@@ -92,20 +94,19 @@ def _collect(
         tell(probed)
 
 
-def _look_up(resources: Resources, media_id: str) -> Media | None:
-    """The media, None when there is none of that id."""
-    for left in reversed(range(TRIES)):
-        try:
-            return api.ask(
-                resources,
-                CallClass.MEDIA,
-                lambda token, _permit: resources.client.get_media(token, media_id),
-                max_wait_seconds=PATIENCE_SECONDS,
-            )
-        except MediaNotFound:
-            return None
-        except (ApiRateLimited, ApiUnavailable) as error:
-            # The gate that it closed is waited for with the next permit.
-            if left == 0 or (error.retry_after_seconds or 0) > PATIENCE_SECONDS:
-                raise
-    raise AssertionError  # pragma: no cover
+def _look_up(resources: Resources, media_id: str, tries: int = TRIES) -> Media | None:
+    """The media, None when there is none of that id; asks again after a 429 that is soon over."""
+    try:
+        return api.ask(
+            resources,
+            CallClass.MEDIA,
+            lambda token, _permit: resources.client.get_media(token, media_id),
+            max_wait_seconds=PATIENCE_SECONDS,
+        )
+    except MediaNotFound:
+        return None
+    except ApiRateLimited as error:
+        # The gate that it closed is waited for with the next permit.
+        if tries == 1 or (error.retry_after_seconds or 0) > PATIENCE_SECONDS:
+            raise
+    return _look_up(resources, media_id, tries - 1)
