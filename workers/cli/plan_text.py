@@ -122,7 +122,9 @@ def _remarks(plan: Plan) -> Iterator[str]:
     kinds = plan.found.unusable.kinds()
     yield from map(_kind, kinds[:SHOWN_KINDS])
     if len(kinds) > SHOWN_KINDS:
-        yield f"{len(kinds) - SHOWN_KINDS} more kinds of unusable lines: --json names them, --rejected FILE keeps all."
+        yield f"{len(kinds) - SHOWN_KINDS} more kinds of unusable lines: --json names them."
+    if kinds:
+        yield "`run` leaves unusable lines out and keeps them with their reasons; --rejected FILE writes them now."
 
 
 def _others(plan: Plan) -> str:

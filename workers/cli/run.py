@@ -157,11 +157,16 @@ def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, default
     from workers.pipeline.enqueue import take_rows
 
     taken = Taken()
-    with RejectedFile(backfill) as rejected:
-        replaced = rejected.path.exists()
-        for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
-            if errors.is_terminal:
-                errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
+    try:
+        with RejectedFile(backfill) as rejected:
+            replaced = rejected.path.exists()
+            for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
+                if errors.is_terminal:
+                    errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
+    except InputError:
+        if taken.accepted:
+            errors.print(f"{backfill}: {taken.accepted} new were taken in before that, and are transcribed.")
+        raise
     again = f", {taken.repeated} known from an earlier run of this list" if taken.repeated else ""
     errors.print(
         f"{backfill}: {taken.accepted} new, {taken.duplicates} asked for before{again}, {taken.rejected} unusable"
