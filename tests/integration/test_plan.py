@@ -54,6 +54,7 @@ def counts(planned: dict[str, Any]) -> str:
     return f"{planned['new']} new, {planned['duplicates']} asked for before{known}, {planned['unusable']} unusable"
 
 
+@pytest.mark.both_ledgers
 def test_a_plan_says_what_run_then_does_and_after_it_that_nothing_is_new(
     desk: Desk, command: DeskCommand, calls: Path, sandbox: Sandbox
 ) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import structlog
@@ -32,14 +31,9 @@ def take_rows(
     Raises InputError when the backfill exists with other options. Safe to repeat: the same list adds nothing.
     """
     with resources.ledger.write() as tx:
-        target = backfills.ensure(tx, backfill, options_of(defaults))
+        target = backfills.ensure(tx, backfill, defaults.as_options())
     yield from Batches(resources.ledger, target, lane, by=by).take(map(_entry, rows))
     announce()
-
-
-def options_of(defaults: Defaults) -> dict[str, Any]:
-    """What a backfill keeps of the options that it was made with: later lists must come with the same."""
-    return {**asdict(defaults), "languages": list(defaults.languages)}
 
 
 def enqueue(resources: Resources, message: Mapping[str, Any], *, by: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from workers.ledger.backfills import Asked, Backfill
 from workers.ledger.engine import Ledger
 from workers.ledger.foresight import Foresight, asked_there, foresee
 from workers.model import State
-from workers.pipeline.enqueue import options_of
 
 #: Lines that are looked up in one look at the ledger.
 BATCH: Final = 2000
@@ -75,7 +74,7 @@ def target(ledger: Ledger | None, name: str, defaults: Defaults) -> Backfill | N
     with ledger.read() as tx:
         backfill = backfills.by_name(tx, name)
     if backfill is not None:
-        backfills.check(backfill, options_of(defaults))
+        backfills.check(backfill, defaults.as_options())
     return backfill
 
 
