@@ -121,6 +121,8 @@ def test_a_sample_of_everything_tells_the_very_hours_and_reasons(
 def test_a_part_of_it_gives_a_range(command: DeskCommand, catalogue: Path, sandbox: Sandbox) -> None:
     answer = command("plan", str(catalogue), "--probe", "40")
 
+    assert answer.err == ""
+
     said = " ".join(answer.out.split())
     assert "looked up 40 of the new ones, chosen at random" in said
     assert "h to be transcribed, between" in said

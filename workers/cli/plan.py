@@ -130,6 +130,6 @@ def _probed(resources: Resources, chosen: list[str]) -> Probed:
         nobody = f"no Retroscribe runs with the home {settings.home}, whose limiter gives leave to call"
         return Probed(len(chosen), problem=f"{nobody}: start `retroscribe up` in this folder first.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("Ctrl-C: enough"))
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("looked up", total=len(chosen))
         return probe(resources, chosen, lambda so_far: progress.update(bar, completed=so_far.answered))
