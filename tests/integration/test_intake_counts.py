@@ -1,5 +1,6 @@
 """A long list with bad lines, duplicates and recordings done before: each line counted once, none stored twice."""
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +108,20 @@ def test_each_line_of_a_long_list_is_counted_once_and_the_same_list_again_adds_n
 @pytest.mark.slow
 def test_a_million_lines_are_counted_to_the_row(desk: Desk, command: DeskCommand, tmp_path: Path) -> None:
     check(desk, command, tmp_path, 1_000_000)
+
+
+def test_a_list_that_breaks_off_says_how_many_of_it_are_taken_in(
+    desk: Desk, command: DeskCommand, tmp_path: Path
+) -> None:
+    whole = gzip.compress(b"media_id\n" + b"".join(b"%032x\n" % (number * 7919**9) for number in range(5000)))
+    calls = tmp_path / "calls.csv.gz"
+    calls.write_bytes(whole[: len(whole) // 2])
+
+    answer = command("run", str(calls), "--no-follow")
+
+    taken, broken = answer.err.splitlines()
+    stored = counts(desk).total
+    assert answer.code == 2
+    assert stored > 0
+    assert taken == f"calls: {stored} new were taken in before that, and are transcribed."
+    assert "it breaks off or is damaged after line" in broken

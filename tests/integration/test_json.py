@@ -104,6 +104,17 @@ def test_status(desk: Desk, command: DeskCommand) -> None:
     assert_as_documented("status", [command("status", "q3", "--json").json, command("status", "q4", "--json").json])
 
 
+def test_plan(desk: Desk, command: DeskCommand, tmp_path: Path) -> None:
+    desk.ask(["m-1"])
+    calls = tmp_path / "calls.csv"
+    calls.write_text("media_id\nm-1\na/b\n" + "".join(f"{one}\n" for one in GOOD[:12]))
+    planned = command("plan", str(calls), "--probe", "11", "--price-per-minute", "0.024", "--json")
+    command("run", str(calls), "--no-follow")
+    command("pause", "calls")
+
+    assert_as_documented("plan", [planned.json, command("plan", str(calls), "--json").json])
+
+
 def test_list(desk: Desk, command: DeskCommand) -> None:
     desk.ask(["m-1", "m-1"])
     with desk.resources.ledger.write() as tx:

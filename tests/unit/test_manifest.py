@@ -119,7 +119,7 @@ def test_a_bad_row_says_why_and_the_rest_goes_on(tmp_path: Path, line: str, reas
 def test_a_later_line_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, b"media_id\na\nb\xe9\nc\n")
     assert ids(rows) == ["a", None, "c"]
-    assert rows[1].reason == "the line is not UTF-8 text: byte 0xe9 at 2"
+    assert rows[1].reason == "the line is not UTF-8 text: byte 0xe9 at 2; save it as UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,25 @@ def test_a_bad_json_line_says_why_and_the_rest_goes_on(tmp_path: Path, line: str
         ("call,agent\n", "FILE has no column media_id: its first line has 'call', 'agent'; name the columns there"),
         ("media_id,media_id\n", "FILE has the column media_id more than once; keep one of them."),
         ('media_id,"x\na\n', "FILE, line 1: the quotes do not match"),
-        ('[{"media_id": "a"}]', "FILE is a JSON array; write one object on each line instead."),
-        (b"media_id,\xff\n", "FILE can't be used, line 1: the line is not UTF-8 text: byte 0xff at 10; give"),
-        ("media_id\n".encode("utf-16"), "FILE is UTF-16 text; save it as UTF-8."),
+        ('[{"media_id": "a"}]', "FILE is a JSON array; write one object on each line instead"),
+        (b"media_id,\xff\n", "FILE can't be used, line 1: the line is not UTF-8 text: byte 0xff at 10; save it"),
+        ("media_id\n".encode("utf-16"), "FILE is UTF-16 text; save it as UTF-8 (Excel"),
+        ("media_id\n".encode("utf-16-le"), "FILE is UTF-16 text; save it as UTF-8 (Excel"),
+        ("media_id\n".encode("utf-16-be"), "FILE is UTF-16 text; save it as UTF-8 (Excel"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "FILE is a workbook of an old Excel; export it as CSV"),
+        (b"PAR1\x15\x04", "FILE is a Parquet file; export it as CSV or JSON lines."),
+        (b"%PDF-1.7\n", "FILE is a PDF document; export"),
+        (b"BZh91AY&SY", "FILE is compressed with bzip2; only gzip is read here"),
+        (b"media_id,languages\ra,en-US\r", "FILE ends its lines with CR alone"),
+        (b'{"media_id": "a"}\r{"media_id": "b"}\r', "FILE ends its lines with CR alone"),
+        ('{\n  "media_id": "a"\n}\n', "FILE has a JSON object over several lines; write each on one line"),
+        ("media_id;languages\r\na;en-US\r\n", "FILE separates its columns by ';', and only commas do that here: save"),
+        ("languages\tmedia_id\na\ten-US\n", "FILE separates its columns by tabs"),
+        ("sep=;\r\nmedia_id;languages\r\n", "FILE separates its columns by ';'"),
         (b"PK\x03\x04\x14\x00", "FILE is a workbook or zip archive; export it as CSV (UTF-8)."),
         (b"\x7fELF\x02\x01\x00\x00", "FILE can't be used, line 1: the line holds NUL bytes"),
         (b"x" * (MAX_LINE_BYTES + 1), "FILE can't be used, line 1: the line is longer than 131,072 bytes"),
-        (b"\x1f\x8bjunk", "FILE is no whole gzip file: it breaks off or is damaged after line 0; fetch it again."),
+        (b"\x1f\x8bjunk", "FILE is no whole gzip file: it breaks off or is damaged at its beginning; fetch it again"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_refused_with_one_sentence(

@@ -15,7 +15,7 @@ from config import queues
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from workers.errors import InputError, PartUnreachable
-from workers.ledger.engine import sqlite_path
+from workers.ledger.engine import Ledger, sqlite_path
 from workers.resources import Resources, get_resources
 
 #: Wide enough that nothing is wrapped or cut for whoever reads our output from a pipe or a file.
@@ -42,6 +42,11 @@ def existing_resources() -> Resources:
     return resources
 
 
+def any_resources() -> Resources:
+    """Resources as the settings say; whether there is a ledger is for the caller to see (`ledger_if_any`)."""
+    return _resources()
+
+
 def new_resources() -> Resources:
     """Resources over a ledger that is made where an embedded one is missing."""
     from workers.ledger.migrate import check_version, current_version, migrate
@@ -52,6 +57,19 @@ def new_resources() -> Resources:
         migrate(resources.ledger)
     check_version(resources.ledger)
     return resources
+
+
+def ledger_if_any(resources: Resources) -> Ledger | None:
+    """The ledger, None where there is none yet; makes nothing. Raises LedgerError when its schema is another one."""
+    from workers.ledger.migrate import check_version, current_version
+
+    path = sqlite_path(resources.settings.effective_database_url)
+    if path is not None and not path.exists():
+        return None
+    if current_version(resources.ledger) is None:
+        return None
+    check_version(resources.ledger)
+    return resources.ledger
 
 
 def missing_consumers(settings: Settings) -> set[str]:

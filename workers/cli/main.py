@@ -19,6 +19,7 @@ from workers.cli import (
     listing,
     operations,
     parts,
+    plan,
     run,
     search,
     status,
@@ -63,7 +64,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, run, status, listing, explain, operations, steering, limit, search, export, doctor, demo, parts):
+for module in (
+    up,
+    plan,
+    run,
+    status,
+    listing,
+    explain,
+    operations,
+    steering,
+    limit,
+    search,
+    export,
+    doctor,
+    demo,
+    parts,
+):
     module.register(app)
 
 

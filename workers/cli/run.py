@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Annotated, Final
 
 import typer
@@ -11,10 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config.settings import Settings, load_settings
 from workers.cli.common import console, duration, errors, missing_consumers, new_resources
+from workers.cli.lists import defaults_from, some_rows
 from workers.cli.status import details
 from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
-from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
+from workers.intake.manifest import RejectedFile, Row, backfill_name_from
 from workers.ledger import backfills, recordings
 from workers.ledger.states import ACTIVE, UNSUBMITTED
 from workers.ledger.tables import CANCELLED, PAUSED
@@ -59,8 +59,7 @@ def run(
         raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
     # Whatever is wrong with the arguments is said before a home is made for them.
     settings = load_settings()
-    tags = tuple(tag.strip() for tag in languages.split(",")) if languages else settings.languages
-    defaults = Defaults(tags, redaction_policy)
+    defaults = defaults_from(settings, languages, redaction_policy)
     asked: Recording | None = None
     if file is None:
         backfill = check_backfill_name(name or SINGLE)
@@ -72,7 +71,7 @@ def run(
         )
     else:
         backfill = check_backfill_name(name or backfill_name_from(file))
-        rows = _some_rows(file, defaults)
+        rows = some_rows(file, defaults)
         resources = new_resources()
         _take_file(resources, rows, backfill, defaults, lane or Lane.BACKFILL)
     if _nobody_works(resources.settings):
@@ -153,25 +152,21 @@ def _say_if_paused(resources: Resources, name: str) -> None:
         errors.print(_PAUSED.format(name=name))
 
 
-def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
-    """The file's rows; raises InputError when there is none, before anything is made for them."""
-    rows = read_manifest(file, defaults)
-    first = next(rows, None)
-    if first is None:
-        raise InputError(f"{file} names no recordings: write one a line below its header.")
-    return chain([first], rows)
-
-
 def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane) -> None:
     from workers.pipeline.batches import Taken
     from workers.pipeline.enqueue import take_rows
 
     taken = Taken()
-    with RejectedFile(backfill) as rejected:
-        replaced = rejected.path.exists()
-        for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
-            if errors.is_terminal:
-                errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
+    try:
+        with RejectedFile(backfill) as rejected:
+            replaced = rejected.path.exists()
+            for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
+                if errors.is_terminal:
+                    errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
+    except InputError:
+        if taken.accepted:
+            errors.print(f"{backfill}: {taken.accepted} new were taken in before that, and are transcribed.")
+        raise
     again = f", {taken.repeated} known from an earlier run of this list" if taken.repeated else ""
     errors.print(
         f"{backfill}: {taken.accepted} new, {taken.duplicates} asked for before{again}, {taken.rejected} unusable"

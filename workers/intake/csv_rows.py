@@ -18,6 +18,7 @@ MAX_RECORD_CHARACTERS: Final = 1_048_576
 _QUOTES: Final = (
     'the quotes do not match: a value that begins with " must end with it, and a quote inside it is written twice'
 )
+_SEPARATORS: Final = {";": "';'", "\t": "tabs", "|": "'|'"}
 
 Places = Sequence[tuple[str, int]]
 
@@ -102,6 +103,7 @@ def _header(lines: Lines, first: Line) -> tuple[str, ...]:
     except _BrokenQuotes:
         raise InputError(f"{lines.name}, line {first.number}: {_QUOTES}; correct the header.") from None
     columns = tuple(cell.strip() for cell in cells)
+    _check_separator(lines.name, columns)
     found = ", ".join(shown(column) for column in columns[:10]) + (", ..." if len(columns) > 10 else "")
     for name in COLUMNS:
         if columns.count(name) > 1:
@@ -111,9 +113,23 @@ def _header(lines: Lines, first: Line) -> tuple[str, ...]:
             raise InputError(f"{lines.name}: the column {slip_reason(slip, name)}.")
     if "media_id" not in columns:
         raise InputError(
-            f"{lines.name} has no column media_id: its first line has {found}; name the columns there, comma-separated."
+            f"{lines.name} has no column media_id: its first line has {found}; name the columns there, "
+            "comma-separated. A list without a header needs one: a first line media_id."
         )
     ignored = [column for column in columns if column not in COLUMNS + REJECT_COLUMNS]
     if ignored:
         log.info("manifest_columns_ignored", columns=[column[:80] for column in ignored[:10]], count=len(ignored))
     return columns
+
+
+def _check_separator(name: str, columns: tuple[str, ...]) -> None:
+    """Raises InputError for a header that other signs than commas separate, as Excel does where a comma is decimal."""
+    if len(columns) != 1:
+        return
+    for sign, called in _SEPARATORS.items():
+        parts = {meant_by(part.strip()) for part in columns[0].split(sign)} if sign in columns[0] else set()
+        if "media_id" in parts or columns[0].lower() == f"sep={sign}":
+            raise InputError(
+                f"{name} separates its columns by {called}, and only commas do that here: save it comma-separated, "
+                "with ';' between the languages of one recording."
+            )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -91,6 +91,10 @@ class Defaults:
     def overridden_by(self, options: Options) -> "Defaults":
         """These defaults with what the options name in their place."""
         return Defaults(*_merged(options, self))
+
+    def as_options(self) -> dict[str, Any]:
+        """What a backfill keeps of the options that it was made with: later lists must come with the same."""
+        return {**asdict(self), "languages": list(self.languages)}
 
 
 @dataclass(frozen=True, slots=True)

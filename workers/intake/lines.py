@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self, cast
 
 from workers.errors import InputError
+from workers.intake.kinds import problem_of
 
 MAX_LINE_BYTES: Final = 131_072
 _BOM: Final = b"\xef\xbb\xbf"
@@ -20,11 +21,6 @@ _CUT_BYTES: Final = 1000
 # The first byte of the gzip magic is a control character, with which no text begins: one byte is enough to tell, and
 # one is all that a pipe is sure to have.
 _GZIP: Final = b"\x1f"
-_KINDS: Final = {
-    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
-    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
-    b"PK\x03\x04": "is a workbook or zip archive; export it as CSV (UTF-8)",
-}
 
 Stream = io.BufferedReader | gzip.GzipFile
 
@@ -74,21 +70,22 @@ class Lines:
         try:
             for number, data in enumerate(iter(partial(stream.readline, MAX_LINE_BYTES), b""), 1):
                 if number == 1:
-                    self._check_kind(data)
+                    if problem := problem_of(data):
+                        raise InputError(f"{self.name} {problem}.")
                     yield _line(1, data.removeprefix(_BOM), stream)
                 else:
                     yield _line(number, data, stream)
         except (EOFError, gzip.BadGzipFile, zlib.error):
+            where = f"after line {number}" if number else "at its beginning"
             raise InputError(
-                f"{self.name} is no whole gzip file: it breaks off or is damaged after line {number}; fetch it again."
+                f"{self.name} is no whole gzip file: it breaks off or is damaged {where}; fetch it again and repeat "
+                "the command, which counts nothing twice."
             ) from None
         except OSError as error:
-            raise InputError(f"{self.name} can't be read after line {number}: {error.strerror}.") from None
-
-    def _check_kind(self, data: bytes) -> None:
-        for magic, problem in _KINDS.items():
-            if data.startswith(magic):
-                raise InputError(f"{self.name} {problem}.")
+            raise InputError(
+                f"{self.name} can't be read after line {number}: {error.strerror}; copy it to a sound disk and repeat "
+                "the command, which counts nothing twice."
+            ) from None
 
 
 def _open(path: str | Path, name: str, opened: ExitStack) -> Stream:
@@ -101,7 +98,8 @@ def _open(path: str | Path, name: str, opened: ExitStack) -> Stream:
     except IsADirectoryError:
         raise InputError(f"{name} is a folder; name one CSV or JSON lines file.") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} can't be opened: {getattr(error, 'strerror', None) or error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{name} can't be opened: {why}; correct the path or its permissions.") from None
     if first != _GZIP:
         return plain
     # Read without a buffer around it, which would keep back the last good lines of a file that breaks off.
@@ -113,11 +111,16 @@ def _line(number: int, data: bytes, stream: Stream) -> Line:
         while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
             pass
         cut = data[:_CUT_BYTES].decode(errors="replace")
-        return Line(number, cut, f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+        problem = f"the line is longer than {MAX_LINE_BYTES:,} bytes; each recording has a line of its own"
+        return Line(number, cut, problem)
     if b"\0" in data:
-        return Line(number, data.decode(errors="replace"), "the line holds NUL bytes, so it is binary or damaged")
+        return Line(
+            number,
+            data.decode(errors="replace"),
+            "the line holds NUL bytes, so it is binary or damaged; export it anew",
+        )
     try:
         return Line(number, data.decode(), None)
     except UnicodeDecodeError as error:
-        problem = f"the line is not UTF-8 text: byte 0x{data[error.start]:02x} at {error.start + 1}"
+        problem = f"the line is not UTF-8 text: byte 0x{data[error.start]:02x} at {error.start + 1}; save it as UTF-8"
         return Line(number, data.decode(errors="replace"), problem)

@@ -62,8 +62,14 @@ def _first(lines: Lines) -> Line:
         raise InputError(f"{lines.name} is empty; its first line must name the columns, at least media_id.")
     if first.problem:
         raise InputError(
-            f"{lines.name} can't be used, line {first.number}: {first.problem}; give CSV or JSON lines in UTF-8."
+            f"{lines.name} can't be used, line {first.number}: {first.problem}. Give CSV or JSON lines in UTF-8."
         )
     if first.text.lstrip().startswith("["):
-        raise InputError(f"{lines.name} is a JSON array; write one object on each line instead.")
+        raise InputError(
+            f"{lines.name} is a JSON array; write one object on each line instead (`jq -c '.[]'` does it)."
+        )
+    if first.text.strip() == "{":
+        raise InputError(
+            f"{lines.name} has a JSON object over several lines; write each on one line (`jq -c .` does it)."
+        )
     return first

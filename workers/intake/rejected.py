@@ -18,16 +18,16 @@ log = structlog.get_logger(__name__)
 
 
 class RejectedFile:
-    """`NAME.rejected.csv` in a folder, the current one unless given: line, reason and the original columns.
+    """`NAME.rejected.csv` in a folder, the current one unless given, or any path: line, reason, original columns.
 
     A context manager. Rows go to a hidden file that takes its place at the end, also after an error or Ctrl-C, and
     only when there is a row: so the file of an earlier run can be read while its successor is written. That earlier
-    file is kept as `NAME.rejected.csv.bak`, in place of an older one. Raises InputError when the folder can't be
+    file is kept with `.bak` behind its name, in place of an older one. Raises InputError when the folder can't be
     written to.
     """
 
-    def __init__(self, name: str, folder: Path | None = None) -> None:
-        self.path = (folder or Path.cwd()) / f"{name}.rejected.csv"
+    def __init__(self, name: str, folder: Path | None = None, *, path: Path | None = None) -> None:
+        self.path = path or (folder or Path.cwd()) / f"{name}.rejected.csv"
         self.rows = 0
         self._draft = self.path.with_name(f".{secrets.token_hex(4)}.{self.path.name}")
         self._file: TextIO | None = None

@@ -9,13 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from workers.errors import InputError
-from workers.ledger import bulk, course, submissions
+from workers.ledger import bulk, course, foresight
 from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import CANCELLED, RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
 from workers.model import Lane, Reason, State, TranscriptionRequest
-
-#: Asked for again, these begin anew, unless something was accepted for them before.
-_BEGIN_ANEW = (State.CANCELLED, State.REJECTED, State.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +66,17 @@ def ensure(tx: Connection, name: str, options: Mapping[str, Any]) -> Backfill:
     insert_or_ignore(tx, backfills, [row])
     backfill = by_name(tx, name)
     assert backfill is not None  # noqa: S101 it was just made
+    check(backfill, options)
+    return backfill
+
+
+def check(backfill: Backfill, options: Mapping[str, Any]) -> None:
+    """Raises InputError when the backfill takes nothing in with these options: one differs, or it was cancelled."""
     other = sorted(key for key in backfill.options.keys() & options.keys() if backfill.options[key] != options[key])
     if other:
         shown = ", ".join(f"{key} {backfill.options[key]!r}, not {options[key]!r}" for key in other)
-        raise InputError(f"Backfill '{name}' exists with {shown}: repeat its options, or choose another name.")
-    _refuse_cancelled(name, backfill.state)
-    return backfill
+        raise InputError(f"Backfill '{backfill.name}' exists with {shown}: repeat its options, or choose another name.")
+    _refuse_cancelled(backfill.name, backfill.state)
 
 
 def by_name(tx: Connection, name: str) -> Backfill | None:
@@ -107,7 +109,7 @@ def add(tx: Connection, backfill: Backfill, lane: Lane, asked: Sequence[Asked], 
         return Intake(len(fresh), 0, 0)
     others = [one for one in asked if one.fingerprint in known or first[one.fingerprint] is not one]
     known |= bulk.known(tx, list({one.fingerprint for one in others} - known.keys()))
-    again = [one for one in others if not _asked_there(known[one.fingerprint], backfill, one)]
+    again = [one for one in others if not foresight.asked_there(known[one.fingerprint], backfill.id, one.entry)]
     anew, duplicate = _ask_again(tx, backfill, lane, again, known, by=by)
     return Intake(len(fresh) + anew, duplicate, len(others) - anew - duplicate)
 
@@ -120,11 +122,6 @@ def refuse(tx: Connection, backfill: Backfill, refused: Sequence[Refused]) -> No
         for one in refused
     ]
     insert_or_ignore(tx, intake_rejects, rows)
-
-
-def _asked_there(row: bulk.Known, backfill: Backfill, asked: Asked) -> bool:
-    """Whether the recording is what this very entry asked for before."""
-    return row.backfill_id == backfill.id and row.entry == asked.entry
 
 
 def _refuse_cancelled(name: str, state: str) -> None:
@@ -147,13 +144,9 @@ def _ask_again(
     """Deals with requests that are recordings already; gives how many began anew here and how many are duplicates."""
     if not again:
         return 0, 0
-    noted = select(duplicates.c.entry).where(
-        duplicates.c.backfill_id == backfill.id, duplicates.c.entry.in_([one.entry for one in again])
-    )
-    seen = set(tx.execute(noted).scalars())
+    seen = foresight.noted(tx, backfill.id, [one.entry for one in again])
     rows = {one.fingerprint: known[one.fingerprint] for one in again}
-    ended = [row.id for row in rows.values() if row.state in _BEGIN_ANEW and row.accepted_at is None]
-    unpaid = set(ended) - submissions.perhaps_accepted_among(tx, ended) if ended else set()
+    unpaid = foresight.unpaid(tx, rows.values())
     anew = 0
     kept: list[dict[str, Any]] = []
     for one in (one for one in again if one.entry not in seen):

@@ -53,15 +53,30 @@ def call(
     try:
         return _once(resources, call_class, send, lane, recording_id)
     except TokenRejected as error:
-        refused = CredentialsRejected(
-            "The API refused a fresh access token twice (401): check that the OAuth client of GENESYS_CLIENT_ID "
-            "is active and that GENESYS_BASE_URL is its region.",
-            error.status,
-            error.code,
-            error.correlation_id,
-        )
+        refused = _refused_twice(error)
     _halt(resources, call_class, refused, recording_id)
     raise refused
+
+
+def ask(
+    resources: Resources,
+    call_class: CallClass,
+    send: Callable[[AccessToken, Permit], T],
+    *,
+    max_wait_seconds: float,
+) -> T:
+    """As `call`, without the ledger: for a question that is no recording's, which no halt stops and which makes none.
+
+    Limits, gates and the access token are the fleet's. Waits at most so long for the permit; raises what `call` raises.
+    """
+    try:
+        return _asked(resources, call_class, send, max_wait_seconds)
+    except TokenRejected:
+        log.info("token_rejected", call_class=str(call_class))
+    try:
+        return _asked(resources, call_class, send, max_wait_seconds)
+    except TokenRejected as error:
+        raise _refused_twice(error) from None
 
 
 class Leave(Enum):
@@ -136,6 +151,18 @@ def _once(
         raise
 
 
+def _asked(
+    resources: Resources, call_class: CallClass, send: Callable[[AccessToken, Permit], T], max_wait_seconds: float
+) -> T:
+    token = resources.tokens.get()
+    try:
+        with permitted(resources.limiter, call_class, max_wait_seconds=max_wait_seconds) as permit:
+            return send(token, permit)
+    except TokenRejected:
+        resources.tokens.reject(token)
+        raise
+
+
 def _token(resources: Resources, recording_id: int | None) -> AccessToken:
     try:
         return resources.tokens.get()
@@ -164,6 +191,16 @@ def _look_first(resources: Resources, token: AccessToken, lane: Lane, recording_
     except RateLimited as error:
         resources.limiter.close_gate(CallClass.SUBMIT, error.retry_after_seconds or 1.0, "failing")
         raise RateLimited(f"Nothing was submitted: {error}", error.retry_after_seconds) from None
+
+
+def _refused_twice(error: TokenRejected) -> CredentialsRejected:
+    return CredentialsRejected(
+        "The API refused a fresh access token twice (401): check that the OAuth client of GENESYS_CLIENT_ID "
+        "is active and that GENESYS_BASE_URL is its region.",
+        error.status,
+        error.code,
+        error.correlation_id,
+    )
 
 
 def _halt(resources: Resources, call_class: CallClass, error: Halted, recording_id: int | None) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import structlog
@@ -31,9 +30,8 @@ def take_rows(
 
     Raises InputError when the backfill exists with other options. Safe to repeat: the same list adds nothing.
     """
-    options = {**asdict(defaults), "languages": list(defaults.languages)}
     with resources.ledger.write() as tx:
-        target = backfills.ensure(tx, backfill, options)
+        target = backfills.ensure(tx, backfill, defaults.as_options())
     yield from Batches(resources.ledger, target, lane, by=by).take(map(_entry, rows))
     announce()
 

@@ -1,7 +1,7 @@
 """How a backfill stands: its funnel, its rate and when it will be done, from the ledger and the limiter."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -167,6 +167,12 @@ def limits(resources: Resources) -> dict[CallClass, LimiterState]:
         return {}
 
 
+def in_turns(mine: int, others: Iterable[int]) -> int:
+    """How many recordings are submitted until the last of these is, beside running backfills with so many waiting."""
+    # The pump hands out in turns, so of another backfill at most as many go before the last of this one.
+    return mine + sum(min(number, mine) for number in others)
+
+
 def _status(
     tx: Connection,
     backfill: backfills.Backfill,
@@ -174,11 +180,9 @@ def _status(
     waiting: Mapping[int, int],
     around: Mapping[str, Any],
 ) -> Status:
-    mine = _unsubmitted(counts)
-    # The pump hands out in turns, so of another backfill at most as many go before the last of this one.
-    others = sum(min(number, mine) for other, number in waiting.items() if other != backfill.id)
+    ahead = in_turns(_unsubmitted(counts), (number for other, number in waiting.items() if other != backfill.id))
     found = failures(tx, backfill, counts)
-    return Status(backfill, counts, funnel.speed(tx, backfill.id), found, mine + others, **around)
+    return Status(backfill, counts, funnel.speed(tx, backfill.id), found, ahead, **around)
 
 
 def _surroundings(tx: Connection, resources: Resources, calls: Mapping[CallClass, LimiterState]) -> dict[str, Any]:
