@@ -40,14 +40,29 @@ def pause(name: Name, as_json: AsJson = False) -> None:
     _say(f"{counted(now.waiting)} wait{'s' if now.waiting == 1 else ''} in the ledger.")
 
 
-def resume(name: Name, as_json: AsJson = False) -> None:
-    """Lets a paused backfill go on at once.
+def resume(
+    name: Name,
+    max_recordings: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The cap from now on; 0 lifts it.")
+    ] = None,
+    max_audio_hours: Annotated[
+        float | None, typer.Option(min=0, metavar="H", help="The cap from now on; 0 lifts it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lets a paused backfill go on at once; one whose canary failed goes on in spite of it.
 
-    Safe to repeat. Exit codes: 0 it is running; 2 wrong use, or it was cancelled.
+    One that has reached a cap goes on with a higher one. Safe to repeat. Exit codes: 0 it is running; 2 wrong use, its
+    cap leaves no room, or it was cancelled.
     """
     from workers.pipeline import steering
 
-    now = steering.resume(existing_resources(), name)
+    caps: dict[str, float | None] = {}
+    if max_recordings is not None:
+        caps["max_recordings"] = max_recordings or None
+    if max_audio_hours is not None:
+        caps["max_audio_seconds"] = max_audio_hours * 3600 or None
+    now = steering.resume(existing_resources(), name, **caps)
     if as_json:
         typer.echo(json.dumps(_json(now)))
         return

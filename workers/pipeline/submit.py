@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import structlog
@@ -22,16 +22,18 @@ from workers.errors import (
 from workers.genesys.client import Accepted
 from workers.genesys.schemas import request_digest
 from workers.genesys.tokens import AccessToken
-from workers.ledger import course, events, recordings, submissions
+from workers.ledger import course, events, recordings, spending, submissions
 from workers.ledger.tables import RUNNING
 from workers.limits.guard import NotCalled
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Reason, Recording, State
 from workers.pipeline import acceptance, api, unknown
 from workers.pipeline.acceptance import Acceptance
+from workers.pipeline.bounds import pause_at_cap
 from workers.pipeline.callbacks import callback_uri
-from workers.pipeline.clock import after
+from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
+from workers.pipeline.hours import may_go
 from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, hold_back, postpone, stands_still
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
@@ -48,15 +50,19 @@ class _NotOurs(NotCalled):
 
 
 class _Stopped(_NotOurs):
-    """The recording's backfill is paused or cancelled."""
+    """The recording's backfill is paused or cancelled, or in its quiet hours."""
+
+
+class _NoRoom(_NotOurs):
+    """A cap of the recording's backfill leaves no room for it."""
 
 
 def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> bool:
     """Submits a validated recording; True when it was accepted and its chain goes on.
 
-    A message whose epoch is not the recording's does nothing, and nothing of a backfill that is paused or cancelled is
-    submitted. Raises Retryable with its delay when the API surely did not accept; an unknown outcome is recorded, never
-    repeated. Safe to repeat.
+    A message whose epoch is not the recording's does nothing, and nothing of a backfill that is paused or cancelled, in
+    its quiet hours or at a cap is submitted. Raises Retryable with its delay when the API surely did not accept; an
+    unknown outcome is recorded, never repeated. Safe to repeat.
     """
     acceptance.take_spooled(resources, by=by)
     with resources.ledger.read() as tx:
@@ -67,9 +73,12 @@ def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> b
     attempt = _Attempt(resources, recording, by)
     try:
         api.call(resources, CallClass.SUBMIT, attempt, lane=recording.lane, recording_id=recording.id)
-    except _Stopped:
+    except (_Stopped, _NoRoom) as why:
         with resources.ledger.write() as tx:
-            hold_back(tx, attempt.recording, by=by)
+            if isinstance(why, _NoRoom):
+                pause_at_cap(tx, attempt.recording)
+            if not hold_back(tx, attempt.recording, by=by):
+                recordings.amend(tx, attempt.recording, due_at=NOW)  # it may go again meanwhile
         return False
     except (_NotOurs, OutcomeUnknown, RequestRefused):
         return False
@@ -130,7 +139,8 @@ class _Attempt:
         """Writes down what is about to be sent; raises _NotOurs when that is not for us to do, or not now."""
         resources, epoch = self._resources, self.recording.epoch + 1
         with resources.ledger.write() as tx:
-            if course.state_behind(tx, self.recording.id) != RUNNING:
+            behind = course.behind(tx, self.recording.id)
+            if behind.state != RUNNING or not may_go(behind.only_between, time.time()):
                 raise _Stopped
             leave = api.leave(tx, resources, self.recording)
             if (
@@ -153,6 +163,10 @@ class _Attempt:
             if moved is None:
                 raise _NotOurs
             sent = self._open(tx, epoch)
+            if sent and behind.counted:
+                if not spending.reserve(tx, self.recording, behind.id, epoch):
+                    raise _NoRoom  # and what was written above is not
+                sent = replace(sent, counted_at=epoch)
         if sent is None:
             raise _NotOurs
         self.recording = moved
@@ -244,14 +258,22 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A submission under way; `callback_uri` is a secret, None when the API can't reach us."""
+    """A submission under way; `callback_uri` is a secret, None when the API can't reach us.
+
+    `counted_at` is the epoch under which it counts against a cap, None when its backfill never had one.
+    """
 
     submission_id: int
     callback_ref: str
     callback_uri: str | None = field(repr=False)
+    counted_at: int | None = None
 
 
 def _settle(tx: Connection, sent: _Sent, outcome: str, error: ApiError) -> submissions.Submission:
-    return submissions.settle(
+    settled = submissions.settle(
         tx, sent.submission_id, outcome, http_status=error.status, correlation_id=error.correlation_id
     )
+    surely_not = outcome in (submissions.NOT_SENT, submissions.REFUSED) and settled.outcome != submissions.ACCEPTED
+    if surely_not and sent.counted_at is not None:
+        spending.give_back(tx, settled.recording_id, sent.counted_at)
+    return settled
