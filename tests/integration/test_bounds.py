@@ -190,13 +190,14 @@ class TestWhatIsSaidOfACap:
         second = self.at_its_cap(desk, max_recordings=1)
 
         shown, found = command("status", "q3").out, command("status", "q3", "--json").json
-        why = "its cap of 1 recordings is reached; `retroscribe resume q3 --max-recordings N` raises it, to 2 or more"
+        why = "its cap of 1 recording is reached; `retroscribe resume q3 --max-recordings N` raises it, to 2 or more"
         assert f"paused: {why}" in shown
         assert "caps: 1 of 1 recordings paid for or perhaps paid for" in shown
         assert (found["state"], found["paused_for"]) == ("paused", "max_recordings")
-        assert found["paused_detail"] == "its cap of 1 recordings is reached"
+        assert found["paused_detail"] == "its cap of 1 recording is reached"
         caps = {"max_recordings": 1, "recordings": 1, "max_audio_hours": None, "audio_hours": 1.0}
         assert (found["caps"], found["eta_seconds"]) == (caps, None)
+        assert "q3: paused, for its cap of 1 recording is reached" in command("status").out
         assert f"Backfill q3 is paused: {why}" in command("explain", second.media_id).out
         told = command("explain", second.media_id, "--json").json["recordings"][0]
         assert told["backfill_paused_detail"] == found["paused_detail"]
@@ -251,7 +252,7 @@ class TestWhatIsSaidOfACap:
 
         assert follow.follow(desk.resources, "q3") == STUCK
         assert desk.state(first) == State.INDEXED
-        assert "q3 is paused: its cap of 1 recordings is reached; `retroscribe resume q3" in capsys.readouterr().err
+        assert "q3 is paused: its cap of 1 recording is reached; `retroscribe resume q3" in capsys.readouterr().err
 
 
 def canary_of(desk: Desk, number: int, size: int = 20) -> list[Recording]:
@@ -358,6 +359,17 @@ class TestCanary:
 
         assert len(handed_out(desk)) == 2
 
+    def test_one_of_it_finds_out_whether_a_halt_can_be_lifted(self, desk: Desk) -> None:
+        first = canary_of(desk, 3, size=1)
+        desk.set(first[0], state=State.PENDING, due_at=1.0)
+        desk.ask(["m-9"], backfill="q4", bounds=Bounds(only_between=around(CLOSED)))
+
+        with desk.resources.ledger.write() as tx:
+            assert bounds.oldest_unsubmitted(tx) == desk.now(first[0])
+        end(desk, first)
+        with desk.resources.ledger.write() as tx:
+            assert bounds.oldest_unsubmitted(tx) is None
+
     def test_others_go_on_meanwhile(self, desk: Desk) -> None:
         canary_of(desk, 5, size=3)
         desk.ask(["other-1", "other-2"], backfill="q4")
@@ -442,7 +454,7 @@ class TestQuietHours:
             closed = bounds.closed(tx)
             assert recordings.out(tx, Lane.BACKFILL, closed) == {}
             assert not recordings.is_any_under_way(tx, UNDER_WAY, closed)
-            assert recordings.oldest_unsubmitted(tx, closed) is None
+            assert bounds.oldest_unsubmitted(tx) is None
             assert recordings.oldest_unsubmitted(tx) is not None
 
     def test_status_and_explain_say_until_when_it_waits(self, desk: Desk, command: DeskCommand) -> None:
@@ -450,6 +462,7 @@ class TestQuietHours:
         opens = around(CLOSED)[:5]
 
         assert f"goes only between {around(CLOSED)}: waits until {opens} UTC" in command("status", "q3").out
+        assert f"q3: waits until {opens} UTC" in command("status").out
         told = command("status", "q3", "--json").json
         assert told["only_between"] == around(CLOSED)
         assert abs(datetime.fromisoformat(told["opens_at"]).timestamp() - time.time() - 3 * HOUR) < 90

@@ -63,6 +63,12 @@ def waits(backfill: Backfill, bounds: Standing) -> str:
     return ""
 
 
+def summary(backfill: Backfill, bounds: Standing) -> str:
+    """Why a backfill does not get on by itself or now, beside its name; empty when it may, or a person paused it."""
+    why = f"paused, for {backfill.paused_detail}" if backfill.paused_for else waits(backfill, bounds)
+    return f"{backfill.name}: {why}" if why else ""
+
+
 def promise(bounds: Bounds) -> str:
     """What a new backfill keeps within, as a sentence; empty without bounds."""
     hours = None if bounds.max_audio_seconds is None else f"{bounds.max_audio_seconds / 3600:g} audio hours"

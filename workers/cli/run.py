@@ -71,8 +71,8 @@ def run(
 ) -> int:
     """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
 
-    Bounds stay with the backfill: whoever sends it more recordings needs not repeat them. At a cap, or after a canary
-    that failed, it is paused until `retroscribe resume`.
+    Bounds stay with the backfill, so more recordings for the same name need none. At a cap it is paused, and after a
+    canary of which too many failed; `retroscribe resume` lets it go on.
 
     Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them or they are paused, 2
     wrong input.

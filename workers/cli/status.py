@@ -97,8 +97,9 @@ def overview(found: list[Status]) -> RenderableType:
         beside = (one.counts.duplicates, one.counts.intake_rejects)
         figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts, *beside)
         table.add_row(one.backfill.name, _word(one), *map(str, figures), left)
-    halts = dict.fromkeys(f"HALTED: {one.halt.detail}" for one in found if one.halt)
-    return Group(table, *(Text(line) for line in halts))
+    lines = [bounds.summary(one.backfill, one.bounds) for one in found]
+    lines += dict.fromkeys(f"HALTED: {one.halt.detail}" for one in found if one.halt)
+    return Group(table, *(Text(line) for line in lines if line))
 
 
 def details(one: Status) -> RenderableType:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, liter
 
 from workers.ledger.statements import change
 from workers.ledger.states import State
-from workers.ledger.tables import IS_PENDING, RUNNING, backfills, canaries, recordings
+from workers.ledger.tables import RUNNING, backfills, canaries, recordings
 from workers.model import Lane
 
 #: The rest waits for it.
@@ -31,13 +31,16 @@ _PENDING: Final = (
     recordings.c.state == State.PENDING,
     recordings.c.id.not_in(_MEMBERS),
 )
+# A sum, like text that nothing is added to below, keeps SQLite from going through all that waits: it is to look the
+# canary's recordings up by their ids.
+_IS_STILL_OURS: Final = recordings.c.backfill_id + 0 == bindparam("backfill")
 _TALLY: Final = (
     select(recordings.c.state, recordings.c.reason, func.count().label("number"))
     .join_from(canaries, recordings)
     .where(
         canaries.c.backfill_id == bindparam("backfill"),
         # What has stopped unpaid, or is another backfill's now, says nothing: others take its place.
-        recordings.c.backfill_id == bindparam("backfill"),
+        _IS_STILL_OURS,
         recordings.c.state != State.CANCELLED,
     )
     .group_by(recordings.c.state, recordings.c.reason)
@@ -113,9 +116,10 @@ def rest_waits(tx: Connection, backfill_id: int) -> bool:
 
 def ready(tx: Connection, backfill_id: int, lane: Lane, now: float) -> Sequence[int]:
     """The canary's recordings (ids) that are to be handed out now in the lane."""
-    waiting = (IS_PENDING, recordings.c.lane == lane, recordings.c.due_at <= now)
-    mine = (canaries.c.backfill_id == backfill_id, recordings.c.backfill_id == backfill_id)
-    return tx.execute(select(recordings.c.id).join_from(canaries, recordings).where(*mine, *waiting)).scalars().all()
+    waiting = (recordings.c.state == State.PENDING, recordings.c.lane.concat("") == lane, recordings.c.due_at <= now)
+    mine = (canaries.c.backfill_id == bindparam("backfill"), _IS_STILL_OURS)
+    some = select(recordings.c.id).join_from(canaries, recordings).where(*mine, *waiting)
+    return tx.execute(some.order_by(recordings.c.id), {"backfill": backfill_id}).scalars().all()
 
 
 def has(tx: Connection, backfill_id: int, recording_id: int) -> bool:

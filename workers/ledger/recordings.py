@@ -179,9 +179,11 @@ def hand_out(
     With `only` none but these (ids). Several machines may do so at once: each row is handed out once.
     """
     now = time.time()
-    waiting = (IS_PENDING, recordings.c.lane == lane, recordings.c.due_at <= now)
-    mine = recordings.c.backfill_id == backfill_id if only is None else among(tx, recordings.c.id, only)
-    ids = select(recordings.c.id).where(*waiting, mine)
+    if only is None:
+        mine = (recordings.c.lane == lane, recordings.c.backfill_id == backfill_id)
+    else:  # with nothing added to the lane, lest SQLite goes through all that is pending in it
+        mine = (recordings.c.lane.concat("") == lane, among(tx, recordings.c.id, only))
+    ids = select(recordings.c.id).where(IS_PENDING, *mine, recordings.c.due_at <= now)
     ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True, key_share=True)
     chosen = tx.execute(ids).scalars().all()
     if not chosen:

@@ -15,7 +15,7 @@ from workers.ledger.backfills import Backfill
 from workers.ledger.canaries import Tally
 from workers.ledger.spending import Spending
 from workers.ledger.tables import PAUSED, RUNNING
-from workers.model import Recording
+from workers.model import Lane, Recording
 from workers.pipeline.hours import Hours, hours, may_go
 from workers.resources import Resources
 
@@ -56,9 +56,15 @@ def closed(tx: Connection) -> frozenset[int]:
     return frozenset(one for one, between in backfills.with_hours(tx).items() if not may_go(between, now))
 
 
-def flying(tx: Connection) -> frozenset[int]:
-    """The running backfills (ids) of which only the canary is handed out."""
-    return frozenset(canaries.flying(tx))
+def oldest_unsubmitted(tx: Connection) -> Recording | None:
+    """One recording that waits to be submitted and may go now, rather one that is out than one that is not."""
+    held, flying = closed(tx), canaries.flying(tx)
+    found = recordings.oldest_unsubmitted(tx, held, flying)
+    if found is not None:
+        return found
+    waiting = ((one, lane) for one in flying if one not in held for lane in Lane)
+    ready = (canaries.ready(tx, one, lane, time.time()) for one, lane in waiting)
+    return next((recordings.get(tx, ids[0]) for ids in ready if ids), None)
 
 
 def pause_at_cap(tx: Connection, recording: Recording) -> None:
@@ -83,7 +89,7 @@ def pause_at_cap(tx: Connection, recording: Recording) -> None:
 def at_cap(spent: Spending) -> str:
     """That a cap is reached, which it must be, as the beginning of a sentence."""
     if spent.reached == spending.MAX_RECORDINGS:
-        return f"its cap of {spent.max_recordings} recordings is reached"
+        return f"its cap of {spent.max_recordings} recording{'' if spent.max_recordings == 1 else 's'} is reached"
     cap, used = (spent.max_audio_seconds or 0.0) / 3600, spent.audio_seconds / 3600
     needs = f", and the next recording lasts {spent.next_audio_seconds:g} s" if spent.next_audio_seconds else ""
     return f"its cap of {cap:g} audio hours is reached ({used:.2f} h are used{needs})"

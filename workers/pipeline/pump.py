@@ -152,7 +152,7 @@ def _order(waiting: Iterable[_Turn], room: int) -> list[int]:
 def _probe(resources: Resources, standing: controls.Halt, *, by: str) -> int:
     """Lets one recording find out whether the halt can be lifted."""
     with resources.ledger.write() as tx:
-        probe = recordings.oldest_unsubmitted(tx, bounds.closed(tx), bounds.flying(tx))
+        probe = bounds.oldest_unsubmitted(tx)
         if probe is not None and standing.call_class == CallClass.MEDIA:
             probe = _to_be_looked_up(tx, probe, by=by)
         if probe is not None and probe.state == State.PENDING:

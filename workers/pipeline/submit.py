@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import structlog
@@ -35,6 +35,7 @@ from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
 from workers.pipeline.hours import may_go
 from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, hold_back, postpone, stands_still
+from workers.pipeline.sent import Sent, settle
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
@@ -125,7 +126,7 @@ class _Attempt:
         log.info("recording_submitted", **ids)
         return accepted
 
-    def _post(self, token: AccessToken, sent: "_Sent", intended: float, not_before: float) -> Accepted:
+    def _post(self, token: AccessToken, sent: Sent, intended: float, not_before: float) -> Accepted:
         return self._resources.client.submit(
             token,
             self.recording.request,
@@ -135,22 +136,11 @@ class _Attempt:
             not_before=not_before,
         )
 
-    def _intend(self) -> "_Sent":
+    def _intend(self) -> Sent:
         """Writes down what is about to be sent; raises _NotOurs when that is not for us to do, or not now."""
         resources, epoch = self._resources, self.recording.epoch + 1
         with resources.ledger.write() as tx:
-            behind = course.behind(tx, self.recording.id)
-            if behind.state != RUNNING or not may_go(behind.only_between, time.time()):
-                raise _Stopped
-            leave = api.leave(tx, resources, self.recording)
-            if (
-                leave == api.Leave.HALTED
-                or self.recording.state != State.VALIDATED
-                or way_back(tx, resources) == WayBack.NONE
-                or events.is_waiting(tx, self.recording.id)
-            ):
-                raise _NotOurs
-            self.probes = leave == api.Leave.PROBE
+            behind = self._check(tx)
             moved = recordings.move(
                 tx,
                 self.recording,
@@ -172,7 +162,24 @@ class _Attempt:
         self.recording = moved
         return sent
 
-    def _open(self, tx: Connection, epoch: int) -> "_Sent | None":
+    def _check(self, tx: Connection) -> course.Behind:
+        """The recording's backfill, which stays as it is until this write ends; raises _NotOurs when it may not go."""
+        resources = self._resources
+        behind = course.behind(tx, self.recording.id)
+        if behind.state != RUNNING or not may_go(behind.only_between, time.time()):
+            raise _Stopped
+        leave = api.leave(tx, resources, self.recording)
+        if (
+            leave == api.Leave.HALTED
+            or self.recording.state != State.VALIDATED
+            or way_back(tx, resources) == WayBack.NONE
+            or events.is_waiting(tx, self.recording.id)
+        ):
+            raise _NotOurs
+        self.probes = leave == api.Leave.PROBE
+        return behind
+
+    def _open(self, tx: Connection, epoch: int) -> Sent | None:
         """A new submission, or the one to be repeated; None when that can't be done any more."""
         settings, recording = self._resources.settings, self.recording
         if recording.repeats is None:
@@ -180,7 +187,7 @@ class _Attempt:
             base_url = settings.callback_base_url
             uri = callback_uri(base_url, ref, settings.signing_secrets) if base_url else None
             digest = request_digest(recording.request, uri)
-            return _Sent(
+            return Sent(
                 submissions.open_next(tx, recording.id, callback_ref=ref, epoch=epoch, request_digest=digest), ref, uri
             )
         submission = submissions.get(tx, recording.repeats)
@@ -190,11 +197,11 @@ class _Attempt:
             unknown.not_repeated(tx, recording, str(problem), by=self._by)
             return None
         submissions.reopen(tx, submission, epoch=epoch)
-        return _Sent(submission.id, submission.callback_ref, uri)
+        return Sent(submission.id, submission.callback_ref, uri)
 
-    def _not_accepted(self, sent: "_Sent", error: ApiError) -> None:
+    def _not_accepted(self, sent: Sent, error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:
-            settled = _settle(tx, sent, submissions.NOT_SENT, error)
+            settled = settle(tx, sent, submissions.NOT_SENT, error)
             present = recordings.get(tx, self.recording.id)
             if present and (present.state, present.epoch) == (State.VALIDATED, self.recording.epoch):
                 return present  # written before by a commit that was not heard of
@@ -215,9 +222,9 @@ class _Attempt:
         # Not before it is committed: it may have to be written once more.
         self.recording = self._write(write) or self.recording
 
-    def _refused(self, sent: "_Sent", error: ApiError) -> None:
+    def _refused(self, sent: Sent, error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:
-            settled = _settle(tx, sent, submissions.REFUSED, error)
+            settled = settle(tx, sent, submissions.REFUSED, error)
             if settled.outcome == submissions.UNKNOWN:
                 detail = f"Its repetition was refused, the first sending may have been accepted: {error}"
                 unknown.mark(tx, self.recording, Reason.REPEAT_REFUSED, detail, by=self._by)
@@ -232,11 +239,11 @@ class _Attempt:
         if failed:
             audit(failed)
 
-    def _unknown(self, sent: "_Sent", error: ApiError) -> None:
+    def _unknown(self, sent: Sent, error: ApiError) -> None:
         due_at = after(self._resources.settings.unknown_after_seconds)
 
         def write(tx: Connection) -> None:
-            _settle(tx, sent, submissions.UNKNOWN, error)
+            settle(tx, sent, submissions.UNKNOWN, error)
             unknown.mark(tx, self.recording, Reason.OUTCOME_UNKNOWN, str(error), by=self._by, due_at=due_at)
 
         self._write(write)
@@ -254,26 +261,3 @@ class _Attempt:
             except LedgerUnavailable:
                 if time.time() > (self.recording.due_at or 0) or self._resources.stopping.wait(1):
                     raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A submission under way; `callback_uri` is a secret, None when the API can't reach us.
-
-    `counted_at` is the epoch under which it counts against a cap, None when its backfill never had one.
-    """
-
-    submission_id: int
-    callback_ref: str
-    callback_uri: str | None = field(repr=False)
-    counted_at: int | None = None
-
-
-def _settle(tx: Connection, sent: _Sent, outcome: str, error: ApiError) -> submissions.Submission:
-    settled = submissions.settle(
-        tx, sent.submission_id, outcome, http_status=error.status, correlation_id=error.correlation_id
-    )
-    surely_not = outcome in (submissions.NOT_SENT, submissions.REFUSED) and settled.outcome != submissions.ACCEPTED
-    if surely_not and sent.counted_at is not None:
-        spending.give_back(tx, settled.recording_id, sent.counted_at)
-    return settled
