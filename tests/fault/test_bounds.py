@@ -72,6 +72,7 @@ def race_for_a_cap(fleet: Fleet) -> None:
     assert_nothing_lost_nothing_twice(fleet, "capped")
 
 
+@pytest.mark.slow
 def test_a_canary_that_the_api_refuses_stops_the_rest_until_a_person_resumes_it(fleet: Fleet) -> None:
     fleet.sandbox.faults(submit_status=400)
     media_ids = fleet.ask("bad", NUMBER, bounds=Bounds(canary=SIZE))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from workers.ledger.spending import Spending
 from workers.ledger.tables import backfills as backfills_table
 from workers.ledger.tables import recordings as recordings_table
 from workers.model import Bounds, Lane, Reason, Recording, State
-from workers.pipeline import bounds, operations, steering
+from workers.pipeline import bounds, decisions, operations, steering
 from workers.pipeline.acceptance import Acceptance, record
 from workers.pipeline.events import receive
 from workers.pipeline.index import index
@@ -105,6 +106,22 @@ def test_a_recording_that_needs_several_tries_counts_once(desk: Desk, sandbox: S
     assert not go(desk, other)
 
     assert (spent(desk).recordings, sandbox.stats()["accepted"]) == (1, {one.media_id: 1})
+
+
+def test_a_repetition_counts_once_more_and_alone_is_given_back(desk: Desk, sandbox: Sandbox) -> None:
+    (one,) = validated(desk, 1, max_recordings=2)
+    sandbox.faults(accept_then="cut", webhooks="lost")
+    go(desk, one)
+    counted = []
+    for answer in ({"submit_status": 409}, {}):
+        resubmit = partial(decisions.resubmit, pay_again=False, by=BY)
+        list(operations.resolve(desk.resources, [one.id], resubmit))
+        sandbox.faults(**answer)
+        go(desk, desk.now(one))
+        counted.append(spent(desk).recordings)
+
+    assert counted == [1, 2]
+    assert sandbox.stats()["accepted"] == {one.media_id: 2}
 
 
 def test_a_retry_after_a_failed_transcription_counts_again_for_it_may_be_paid_again(desk: Desk) -> None:

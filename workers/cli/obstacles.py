@@ -45,7 +45,8 @@ def _bounded(one: Explained) -> list[str]:
     """That its backfill is paused, or does not go now, or waits for its canary, and what has it go on."""
     name, bounds = one.recording.backfill, one.bounds
     if one.backfill_state == PAUSED:
-        return [f"Backfill {name} is paused: {why_paused(one.backfill, bounds)}."]
+        so = ":" if one.backfill.paused_for else ", so"
+        return [f"Backfill {name} is paused{so} {why_paused(one.backfill, bounds)}."]
     found = []
     if bounds.opens_at is not None:
         found.append(f"Backfill {name} goes only between {bounds.hours}: it waits until {opening(bounds)}.")
