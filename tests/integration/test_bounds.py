@@ -249,6 +249,15 @@ class TestWhatIsSaidOfACap:
         assert command("resume", "q3", "--max-recordings", "1").code == USAGE
         assert (course_of(desk)[0], spent(desk).max_recordings) == ("paused", 1)
 
+    @pytest.mark.parametrize("hours", ["nan", "inf", "-1"])
+    def test_hours_that_are_no_number_are_refused(self, hours: str, desk: Desk, command: DeskCommand) -> None:
+        self.at_its_cap(desk, max_audio_seconds=HOUR)
+
+        answer = command("resume", "q3", "--max-audio-hours", hours)
+
+        assert (answer.code, f"--max-audio-hours {hours} is no number" in answer.err) == (USAGE, True)
+        assert spent(desk).max_audio_seconds == HOUR
+
     def test_a_cap_for_what_was_never_counted_is_refused_with_a_way(self, desk: Desk, command: DeskCommand) -> None:
         desk.ask(["m-1"])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from workers.ledger.backfills import Backfill
 from workers.ledger.canaries import CANARY, Tally
@@ -9,6 +10,9 @@ from workers.ledger.spending import Spending
 from workers.ledger.tables import PAUSED, RUNNING
 from workers.model import Bounds
 from workers.pipeline.bounds import Standing, raise_cap
+
+#: More than anybody has, and less than a database can't count.
+MOST_RECORDINGS: Final = 1_000_000_000
 
 
 def why_paused(backfill: Backfill, bounds: Standing) -> str:

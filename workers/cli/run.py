@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from config.settings import Settings, load_settings
-from workers.cli.bounds import promise
+from workers.cli.bounds import MOST_RECORDINGS, promise
 from workers.cli.common import errors, missing_consumers, new_resources
 from workers.cli.follow import ALL_INDEXED, STUCK, follow, follow_one, paused
 from workers.errors import InputError, PartUnreachable
@@ -41,7 +41,8 @@ def run(
     lane: Annotated[Lane | None, typer.Option(help="live goes before backfill.")] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Stores the recordings and returns.")] = False,
     max_recordings: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Submits at most so many.", rich_help_panel=_BOUNDS)
+        int | None,
+        typer.Option(min=1, max=MOST_RECORDINGS, metavar="N", help="Submits at most so many.", rich_help_panel=_BOUNDS),
     ] = None,
     max_audio_hours: Annotated[
         float | None, typer.Option(metavar="H", help="Submits at most so much audio.", rich_help_panel=_BOUNDS)

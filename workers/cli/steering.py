@@ -1,13 +1,16 @@
 """`retroscribe pause`, `resume` and `cancel`: what a person does to a whole backfill."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workers.cli.bounds import MOST_RECORDINGS
 from workers.cli.common import confirm, console, counted, errors, existing_resources, person
 from workers.cli.completion import Name
+from workers.errors import InputError
 from workers.ledger.tables import CANCELLED
 from workers.model import State
 
@@ -43,10 +46,10 @@ def pause(name: Name, as_json: AsJson = False) -> None:
 def resume(
     name: Name,
     max_recordings: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="The cap from now on; 0 lifts it.")
+        int | None, typer.Option(min=0, max=MOST_RECORDINGS, metavar="N", help="The cap from now on; 0 lifts it.")
     ] = None,
     max_audio_hours: Annotated[
-        float | None, typer.Option(min=0, metavar="H", help="The cap from now on; 0 lifts it.")
+        float | None, typer.Option(metavar="H", help="The cap from now on, in hours of audio; 0 lifts it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +64,8 @@ def resume(
     if max_recordings is not None:
         caps["max_recordings"] = max_recordings or None
     if max_audio_hours is not None:
+        if not 0 <= max_audio_hours < math.inf:
+            raise InputError(f"--max-audio-hours {max_audio_hours:g} is no number from 0 on: name hours of audio.")
         caps["max_audio_seconds"] = max_audio_hours * 3600 or None
     now = steering.resume(existing_resources(), name, **caps)
     if as_json:
