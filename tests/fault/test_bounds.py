@@ -3,8 +3,7 @@
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.fleet import CATALOGUE as LARGE
-from tests.support.fleet import Fleet, assert_nothing_lost_nothing_twice
+from tests.support.fleet import CATALOGUE, Fleet, assert_nothing_lost_nothing_twice
 from workers.ledger import backfills
 from workers.ledger.backfills import Backfill
 from workers.ledger.canaries import CANARY, FAILED, PASSED
@@ -14,11 +13,10 @@ from workers.model import Bounds, State
 from workers.pipeline import steering
 from workers.sandbox.catalogue import Catalogue
 
-CATALOGUE = Catalogue(1, LARGE)
-
 NUMBER, CAP, SIZE = 60, 20, 5
+_ALL = Catalogue(1, CATALOGUE)
 #: That can be transcribed, and that no other test asks for.
-USABLE = [one for one in list(CATALOGUE.media_ids())[-6 * NUMBER :] if (media := CATALOGUE.media(one)) and media.usable]
+USABLE = [one for one in list(_ALL.media_ids())[-6 * NUMBER :] if (media := _ALL.media(one)) and media.usable]
 #: Submitted, and not at its end.
 ON_ITS_WAY = (State.SUBMITTING, State.TRANSCRIBING, State.COMPLETED)
 

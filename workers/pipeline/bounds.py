@@ -99,7 +99,7 @@ def raise_cap(name: str, spent: Spending) -> str:
     """What a person does about a cap that is reached."""
     option, least = "--max-recordings", spent.recordings + 1
     if spent.reached == spending.MAX_AUDIO:
-        option, least = "--max-audio-hours", math.ceil((spent.audio_seconds + (spent.next_audio_seconds or 0)) / 3600)
+        option, least = "--max-audio-hours", math.ceil((spent.audio_seconds + (spent.next_audio_seconds or 1)) / 3600)
     return f"`retroscribe resume {name} {option} N` raises it, to {least} or more, and lifts it with 0"
 
 
