@@ -74,6 +74,7 @@ class Reason(StrEnum):
     GIVEN_BACK = "given_back"
     HALTED = "halted"
     PAUSED = "paused"
+    QUIET_HOURS = "quiet_hours"
     CANCELLED = "cancelled"
     HANDED_OVER = "handed_over"
     RESENT = "resent"
@@ -105,11 +106,24 @@ def _options_text(languages: tuple[str, ...], redaction_policy_id: str | None, s
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a backfill keeps within, None where it has no such bound.
+
+    The first `canary` recordings go ahead of the rest; `only_between` is written as `20:00-06:00 Europe/Madrid`.
+    """
+
+    max_recordings: int | None = None
+    max_audio_seconds: float | None = None
+    canary: int | None = None
+    only_between: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """A recording as the ledger has it; times are Unix seconds.
 
-    `backfill_state` is running, paused or cancelled. `repeats` is the id of the submission that the next POST repeats
-    byte for byte, None when it is a new one.
+    `backfill_state` is running, paused or cancelled, `only_between` the hours at which its backfill may go, None for
+    any. `repeats` is the id of the submission that the next POST repeats byte for byte, None when it is a new one.
     """
 
     id: int
@@ -137,6 +151,7 @@ class Recording:
     accepted_at: float | None
     completed_at: float | None
     indexed_at: float | None
+    only_between: str | None = None
 
     @property
     def media_id(self) -> str:

@@ -252,7 +252,7 @@ def test_a_change_of_course_waits_for_the_intent_that_saw_the_old_one(ledger: Le
     ready = find(ledger, "a")
 
     def intend(tx: Connection) -> bool:
-        runs = course.state_behind(tx, ready.id) == RUNNING
+        runs = course.behind(tx, ready.id).state == RUNNING
         return runs and recordings.move(tx, ready, State.SUBMITTING, by=BY, due_at=4e9) is not None
 
     def pause(tx: Connection) -> Counter[State]:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, funnel, listing, recordings
+from workers.ledger import backfills, canaries, course, funnel, listing, recordings
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -76,3 +76,23 @@ def test_the_pump_looks_for_a_lane_among_what_is_pending_in_it(steps: Steps) -> 
 
     assert by_lane in steps(lambda tx: recordings.waiting_backfills(tx, Lane.LIVE))
     assert by_lane in steps(lambda tx: recordings.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0))
+
+
+def test_a_canary_is_chosen_and_looked_at_without_going_through_what_waits(steps: Steps) -> None:
+    waiting = searched("COVERING INDEX recordings_by_backfill (backfill_id=? AND state=?)")
+    by_id = searched("INTEGER PRIMARY KEY (rowid=?)")
+
+    assert waiting in steps(lambda tx: canaries.rest_waits(tx, 1))
+    for look in (lambda tx: canaries.tally(tx, 1, 20), lambda tx: canaries.ready(tx, 1, Lane.BACKFILL, 1.0)):
+        assert by_id in steps(look)
+
+
+def test_what_has_a_say_in_an_intent_is_looked_up_by_its_id(steps: Steps) -> None:
+    assert steps(lambda tx: course.behind(tx, 1)) >= {searched("INTEGER PRIMARY KEY (rowid=?)")}
+
+
+def test_what_a_canary_hands_out_is_looked_up_by_id(steps: Steps) -> None:
+    found = steps(lambda tx: recordings.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0, only=[1]))
+
+    assert searched("INTEGER PRIMARY KEY (rowid=?)") in found
+    assert searched("INDEX recordings_to_pump (lane=?)") not in found

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from tests.contract.test_ledger import FAR, arrival, ask, ask_one, bare_url, history, now
+from tests.contract.test_ledger_bounds import MINUTE, bounded, reserve, spent
 from tests.support.desk import BY, request
 from tests.support.race import PROCESSES, Race, overlapping, processes
 from workers.ledger import backfills, events, leases, recordings, submissions
@@ -202,3 +203,27 @@ def test_of_two_moves_of_a_recording_at_once_one_is_made(ledger: Ledger) -> None
 
     assert made == (True, False)
     assert history(ledger, recording) == [("pending", "cancelled")]
+
+
+def spend(url: str, each: int, number: int) -> int:
+    """How many of its own recordings a process may submit."""
+    ledger = Ledger(url)
+    granted = 0
+    for one in range(each):
+        with ledger.write() as tx:
+            granted += reserve(tx, 1 + number * each + one)
+    ledger.close()
+    return granted
+
+
+@pytest.mark.parametrize("bounds", [{"max_recordings": 50}, {"max_audio_seconds": 50 * MINUTE + 1}])
+def test_however_many_processes_spend_at_once_a_cap_is_used_up_and_not_passed(
+    bounds: dict[str, float], ledger: Ledger, ledger_url: str, racing: Race
+) -> None:
+    backfill_id = bounded(ledger, PROCESSES * 25, **bounds)
+
+    granted = racing(partial(spend, ledger_url, 25))
+
+    assert sum(granted) == 50
+    now = spent(ledger, backfill_id)
+    assert (now.recordings, now.audio_seconds) == (50, 50 * MINUTE)

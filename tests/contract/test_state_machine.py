@@ -27,7 +27,7 @@ from tests.support.machine import Answer, Ends, Message, Part, Point, Transcript
 from workers.errors import InputError, LedgerUnavailable
 from workers.ledger import funnel
 from workers.ledger.states import ACTIVE, TRANSITIONS
-from workers.model import Lane, Reason, State
+from workers.model import Bounds, Lane, Reason, State
 from workers.pipeline import decisions, operations, steering
 from workers.pipeline.events import Verdict, receive
 
@@ -90,15 +90,26 @@ class Submissions(RuleBasedStateMachine):
         super().__init__()
         self.epochs: dict[int, int] = {}
         self.paid_again: Counter[int] = Counter()
+        #: The highest cap that was ever in force, None without one.
+        self.cap: int | None = None
 
     @initialize(
         recordings=st.integers(1, 3),
         way_back=st.sampled_from(["both", "both", "webhooks", "polling"]),
         minds_keys=st.sampled_from([False, False, True]),
         newest_first=st.booleans(),
+        cap=st.sampled_from([None, None, 1, 1, 2]),
         data=st.data(),
     )
-    def begin(self, recordings: int, way_back: str, minds_keys: bool, newest_first: bool, data: st.DataObject) -> None:
+    def begin(
+        self,
+        recordings: int,
+        way_back: str,
+        minds_keys: bool,
+        newest_first: bool,
+        cap: int | None,
+        data: st.DataObject,
+    ) -> None:
         self.world = World(
             self.ledger,
             self.home,
@@ -109,7 +120,8 @@ class Submissions(RuleBasedStateMachine):
         )
         self.newest_first = newest_first
         self.desk = Desk(self.world.resources, None)  # type: ignore[arg-type]
-        self.desk.ask([f"m-{number}" for number in range(recordings)], backfill=NAME)
+        bounds = Bounds(max_recordings=cap)
+        self.desk.ask([f"m-{number}" for number in range(recordings)], backfill=NAME, bounds=bounds)
         self._beat(task_names.PUMP)
         if data.draw(st.sampled_from([True, True, False]), label="validated"):
             for message in list(self.world.waiting):
@@ -225,7 +237,7 @@ class Submissions(RuleBasedStateMachine):
             row["state"]
             for row in self.world.rows("SELECT state FROM recordings WHERE due_at <= ?", self.world.clock.now)
         }
-        if "pending" in due or self.world.whether_to_submit()[1]:
+        if "pending" in due or self.world.whether_to_submit()[1] or self._is_at_cap():
             self._beat(task_names.PUMP)
         if due - {"pending"} or self.world.rows("SELECT 1 FROM events WHERE state = 'new'"):
             self._beat(task_names.SWEEP)
@@ -254,16 +266,22 @@ class Submissions(RuleBasedStateMachine):
             self.paid_again += self._count(Reason.RETRIED, Reason.RESUBMITTED) - before
 
     def order(self, draw: Draw) -> None:
-        what = draw(st.sampled_from(["ask again", "ask again, live", "pause", "resume", "cancel"]))
+        what = draw(st.sampled_from(["ask again", "ask again, live", "pause", "resume", "cancel", "raise the cap"]))
         if what.startswith("ask"):
             media_ids = [row["media_id"] for row in self.world.rows("SELECT media_id FROM recordings")]
             lane = Lane.LIVE if what.endswith("live") else Lane.BACKFILL
             self._person(lambda _: self.desk.ask(media_ids, lane=lane, backfill="q4"))
         elif what == "cancel":
             self._person(lambda by: list(steering.cancel(self.world.resources, NAME, by=by)))
+        elif what == "raise the cap":
+            most = draw(st.integers(1, 3))
+            self._person(lambda _: steering.resume(self.world.resources, NAME, max_recordings=most))
         else:
             steer = steering.pause if what == "pause" else steering.resume
             self._person(lambda _: steer(self.world.resources, NAME))
+
+    def _is_at_cap(self) -> bool:
+        return bool(self.world.rows("SELECT 1 FROM backfills WHERE paused_for IS NOT NULL"))
 
     def _person(self, work: Any) -> None:
         """What a person has done, unless the command refuses it."""
@@ -311,6 +329,7 @@ class Submissions(RuleBasedStateMachine):
         self.what_was_accepted_is_not_about_to_be_submitted()
         self.each_acceptance_that_we_heard_of_is_in_the_ledger_once_with_its_own_recording()
         self.what_is_indexed_has_its_document()
+        self.what_is_accepted_or_may_be_is_counted_and_never_beyond_a_cap()
 
     def history_is_one_walk_over_the_allowed_transitions(self) -> None:
         stands: dict[int, str] = defaultdict(lambda: "pending")
@@ -365,6 +384,17 @@ class Submissions(RuleBasedStateMachine):
         heard -= {json.loads(path.read_text())["transcription_id"] for path in spool}
         assert not heard, f"{heard} was lost"
 
+    def what_is_accepted_or_may_be_is_counted_and_never_beyond_a_cap(self) -> None:
+        for spent in self.world.rows("SELECT * FROM spending"):
+            lifted = spent["max_recordings"] is None
+            self.cap = None if lifted else max(self.cap or 0, spent["max_recordings"])
+            charges = self.world.rows("SELECT * FROM charges WHERE backfill_id = ?", spent["backfill_id"])
+            accepted = [one for one in self.world.api.accepted if one.backfill_id == spent["backfill_id"]]
+            assert len(accepted) <= len(charges), "something was accepted and does not count"
+            assert spent["recordings"] == len(charges), dict(spent)
+            assert spent["audio_seconds"] == sum(one["audio_seconds"] for one in charges), dict(spent)
+            assert self.cap is None or len(charges) <= self.cap, f"{dict(spent)} of {self.cap}"
+
     def what_is_indexed_has_its_document(self) -> None:
         documents = self.world.index.documents
         for row in self.world.rows("SELECT * FROM recordings"):
@@ -401,7 +431,8 @@ class Submissions(RuleBasedStateMachine):
     def _calm_down(self) -> None:
         """All faults end, what is paused goes on, and time goes by until nothing happens any more."""
         world = self.world
-        self._person(lambda _: steering.resume(world.resources, NAME))
+        lifted = {"max_recordings": None} if world.rows("SELECT 1 FROM spending") else {}
+        self._person(lambda _: steering.resume(world.resources, NAME, **lifted))
         for worker in list(world.in_hand):
             while worker in world.in_hand:
                 note(world.go(worker))

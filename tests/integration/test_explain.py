@@ -385,9 +385,20 @@ class TestPast:
 
         (one,) = as_json.json["recordings"]
         assert set(one) == {
-            *("media_id", "ref", "backfill", "backfill_state", "lane", "request", "state", "reason", "detail"),
+            *(
+                "media_id",
+                "ref",
+                "backfill",
+                "backfill_state",
+                "backfill_paused_detail",
+                "lane",
+                "request",
+                "state",
+                "reason",
+                "detail",
+            ),
             *("transcription_id", "accepted_twice", "codec", "format", "duration_seconds", "created_at", "history"),
-            *("submissions", "events", "next"),
+            *("submissions", "events", "next", "backfill_paused_detail"),
         }
         assert [step["to"] for step in one["history"]] == desk.way(accepted)
         assert [sent["callback_ref"] for sent in one["submissions"]] == [submission.callback_ref]

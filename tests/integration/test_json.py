@@ -17,7 +17,7 @@ from tests.support.sandbox_calls import GOOD
 from workers.cli.main import app
 from workers.ledger import backfills, controls, submissions
 from workers.ledger.tables import backfills as backfills_table
-from workers.model import CallClass, Reason, Recording, State
+from workers.model import Bounds, CallClass, Reason, Recording, State
 from workers.pipeline.events import receive
 from workers.pipeline.index import index
 
@@ -88,7 +88,8 @@ def lines(text: str) -> list[Any]:
 
 @pytest.mark.usefixtures("indexed", "parked")
 def test_status(desk: Desk, command: DeskCommand) -> None:
-    desk.ask(["m-parked"], backfill="q4")
+    held = {"max_recordings": 1, "max_audio_seconds": 60.0, "only_between": "00:00-00:01 UTC", "canary": 1}
+    desk.ask(["m-parked", "m-3", "m-4"], backfill="q4", bounds=Bounds(**held))
     for media_id, state in (("m-1", State.FAILED), ("m-2", State.REJECTED)):
         (one,) = desk.ask([media_id])
         desk.set(one, state=state, reason=Reason.REQUEST_REFUSED, due_at=None)

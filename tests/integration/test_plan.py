@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.sandbox_calls import CATALOGUE, GOOD, IDS, MISSING, ODD
 from workers.ledger import controls
 from workers.ledger.tables import backfills, intake_rejects, recordings
 from workers.ledger.tables import controls as controls_table
-from workers.model import State
+from workers.model import Bounds, State
 
 PLANNED, USAGE, UNREACHABLE, INTERRUPTED = 0, 2, 4, 130
 LIST = "media_id,languages\na,\nb,de-DE\na,EN-us\ntwo words,\nc,\nb,\n,en-US\nb,de-de\n"
@@ -240,9 +241,27 @@ def test_what_waits_already_is_in_the_time_and_a_pause_leaves_no_date(
     assert live["seconds"] == pytest.approx(3 / 990)
 
 
+def test_nothing_is_submitted_in_the_quiet_hours_that_are_named_or_that_the_backfill_has(
+    desk: Desk, command: DeskCommand, calls: Path
+) -> None:
+    now = datetime.now(UTC)
+    begins, ends = (f"{(now + timedelta(hours=one)):%H:%M}" for one in (5, 6))
+    hours = f"{begins}-{ends} UTC"
+
+    named = command("plan", str(calls), "--only-between", f"{begins}-{ends}", "--time-zone", "UTC", "--json").json
+    desk.ask(["e"], backfill="calls", bounds=Bounds(only_between=hours))
+    its_own = command("plan", str(calls), "--json").json
+
+    assert (named["only_between"], its_own["only_between"]) == (hours, hours)
+    assert named["seconds"] == pytest.approx(5 * 3600, abs=120)
+    assert its_own["seconds"] == pytest.approx(5 * 3600, abs=120)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--only-between", "20-6"], "--only-between '20-6' is no span of time"),
+        (["--time-zone", "UTC"], "--time-zone UTC says whose clock --only-between means"),
         (["--price-per-minute", "-1"], "--price-per-minute is -1, but a price is 0 or more"),
         (["--rejected", "calls.csv"], "--rejected calls.csv is the list itself"),
         (["--rejected", "no/where.csv"], "can't be written"),

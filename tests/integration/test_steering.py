@@ -17,7 +17,7 @@ from tests.support.desk import BY, Desk, completed
 from tests.support.desk_command import DeskCommand
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
-from workers.cli import run
+from workers.cli import follow, run
 from workers.ledger import recordings, submissions
 from workers.model import Reason, Recording, State
 from workers.pipeline import steering
@@ -420,7 +420,7 @@ class TestFollowing:
         assert "q3 is paused: nothing of it is submitted until `retroscribe resume q3`." in answer.err
 
     def follow(self, desk: Desk, capsys: pytest.CaptureFixture[str], name: str = "q3") -> tuple[int, str]:
-        code = run.follow(desk.resources, name)
+        code = follow.follow(desk.resources, name)
         return code, capsys.readouterr().err
 
     def test_a_paused_one_ends_with_the_way_to_go_on(self, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,7 +474,7 @@ class TestFollowing:
         steering.pause(desk.resources, "q3")
         desk.ask(["m-2"], backfill="single")
 
-        assert run._follow_one(desk.resources, one, "single") == STUCK
+        assert follow.follow_one(desk.resources, one, "single") == STUCK
         assert "It belongs to q3, which is paused" in capsys.readouterr().err
 
 

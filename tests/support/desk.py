@@ -10,7 +10,7 @@ import redis
 
 from workers.ledger import backfills, recordings, submissions
 from workers.ledger.tables import recordings as table
-from workers.model import Lane, Recording, State, TranscriptionRequest
+from workers.model import Bounds, Lane, Recording, State, TranscriptionRequest
 from workers.pipeline.submit import submit
 from workers.pipeline.validate import validate
 from workers.resources import Resources
@@ -42,11 +42,18 @@ class Desk:
         self.resources = resources
         self._broker = broker
 
-    def ask(self, media_ids: Iterable[str], *, lane: Lane = Lane.BACKFILL, backfill: str = "q3") -> list[Recording]:
+    def ask(
+        self,
+        media_ids: Iterable[str],
+        *,
+        lane: Lane = Lane.BACKFILL,
+        backfill: str = "q3",
+        bounds: Bounds = backfills.UNBOUNDED,
+    ) -> list[Recording]:
         """Takes them in, as intake does; gives the recordings as they are then."""
         requests = [request(media_id) for media_id in media_ids]
         with self.resources.ledger.write() as tx:
-            target = backfills.ensure(tx, backfill, {})
+            target = backfills.ensure(tx, backfill, {}, bounds)
             backfills.add(tx, target, lane, [backfills.Asked(n, one) for n, one in enumerate(requests, 2)], by=BY)
             found = [recordings.by_fingerprint(tx, one.fingerprint()) for one in requests]
         return [one for one in found if one is not None]

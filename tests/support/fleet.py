@@ -25,7 +25,7 @@ from workers.ledger import backfills, tables
 from workers.ledger.funnel import Funnel, funnel
 from workers.ledger.migrate import migrate
 from workers.ledger.states import NEEDS_PERSON, TERMINAL
-from workers.model import Lane, State
+from workers.model import Bounds, Lane, State
 from workers.pipeline.enqueue import enqueue
 from workers.resources import Resources
 from workers.sandbox.catalogue import Catalogue
@@ -174,10 +174,20 @@ class Fleet:
         """What the part has logged since it was started last."""
         return (self.folder / f"{name}.log").read_bytes()[self._began[name] :].decode()
 
-    def ask(self, backfill: str, number: int, *, lane: Lane = Lane.BACKFILL, extra: Iterable[str] = ()) -> list[str]:
+    def ask(
+        self,
+        backfill: str,
+        number: int,
+        *,
+        lane: Lane = Lane.BACKFILL,
+        extra: Iterable[str] = (),
+        bounds: Bounds = backfills.UNBOUNDED,
+    ) -> list[str]:
         """Has so many recordings that nobody asked for before taken in, and `extra` ones; gives their media ids."""
         media_ids = [*islice(self._media_ids, number), *extra]
         entries = [{"media_id": media_id} for media_id in media_ids]
+        with self.resources.ledger.write() as tx:
+            backfills.ensure(tx, backfill, {}, bounds)
         enqueue(self.resources, {"backfill": backfill, "lane": str(lane), "recordings": entries}, by="a test")
         self._requested[backfill] += len(entries)
         return media_ids

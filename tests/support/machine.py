@@ -202,6 +202,8 @@ class Transcription:
     calls_back: bool
     ends: Ends
     accepted_at: float
+    #: Whose recording it was when its request left.
+    backfill_id: int
     #: Whether it ended before its time, as an early event shows.
     over: bool = False
     #: Events that were delivered with all they have to say.
@@ -267,12 +269,12 @@ class Api:
         answer = self._next(Point.SEND)
         if world.clock.monotonic() >= send_before or answer == Answer.UNREACHABLE:
             raise ApiUnreachable("Nothing was sent.")
-        world.check_intent(idempotency_key)
+        backfill_id = world.check_intent(idempotency_key)
         payload = submit_payload(request, callback_uri)
         assert self._payloads.setdefault(idempotency_key, payload) == payload, "the same key with another body"
 
         def accept() -> Transcription:
-            return self._accept(request, idempotency_key, callback_uri is not None, ends)
+            return self._accept(request, idempotency_key, callback_uri is not None, ends, backfill_id)
 
         ends = world.running.ends if world.running else Ends.COMPLETED
         if answer == Answer.LATE:
@@ -289,12 +291,15 @@ class Api:
             world.running.heard.append(accepted.id)
         return Accepted(accepted.id, 202, "c-1")
 
-    def _accept(self, request: TranscriptionRequest, key: str, calls_back: bool, ends: Ends) -> Transcription:
+    def _accept(
+        self, request: TranscriptionRequest, key: str, calls_back: bool, ends: Ends, backfill_id: int
+    ) -> Transcription:
         same = [one for one in self.accepted if one.key == key]
         if same and self._minds_keys:
             return same[0]
         name = f"t-{len(self.accepted) + 1}"
-        self.accepted.append(Transcription(name, request, key, calls_back, ends, self._world.clock.now))
+        one = Transcription(name, request, key, calls_back, ends, self._world.clock.now, backfill_id)
+        self.accepted.append(one)
         return self.accepted[-1]
 
     def _next(self, point: Point) -> Answer:
@@ -651,8 +656,11 @@ class World:
         states = {row["id"]: row["state"] for row in self.rows("SELECT id, state FROM backfills")}
         return states, json.loads(halts[0]["value"]) if halts else None
 
-    def check_intent(self, callback_ref: str) -> None:
-        """A request is about to leave: whoever sends it has committed the intent, and had leave to do so then."""
+    def check_intent(self, callback_ref: str) -> int:
+        """A request is about to leave: whoever sends it has committed the intent, and had leave to do so then.
+
+        Gives the backfill (its id) that its recording belongs to.
+        """
         (row,) = self.rows(
             "SELECT r.id, r.state, r.epoch, r.backfill_id, s.outcome, s.epoch AS intended, s.id AS submission "
             "FROM submissions s JOIN recordings r ON r.id = s.recording_id WHERE s.callback_ref = ?",
@@ -665,6 +673,7 @@ class World:
         if (row["state"], row["epoch"], row["outcome"]) != ("submitting", row["intended"], "open"):
             proof = "SELECT 1 FROM transitions WHERE recording_id = ? AND to_state = 'transcribing'"
             assert self.rows(proof, row["id"]), f"a request of a recording that is {row['state']}, {row['outcome']}"
+        return int(row["backfill_id"])
 
 
 def _validate(resources: Resources, message: Message, by: str) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from config import queues
+from workers.cli.bounds import flight, opening, why_paused
 from workers.cli.common import duration
 from workers.ledger.states import UNSUBMITTED
 from workers.ledger.tables import PAUSED
@@ -31,14 +32,27 @@ def obstacles(one: Explained) -> list[str]:
     if state not in _CALLS:
         return []
     found = []
-    if state in UNSUBMITTED and one.backfill_state == PAUSED:
-        name = one.recording.backfill
-        found.append(f"Backfill {name} is paused, so nothing of it is submitted until `retroscribe resume {name}`.")
+    if state in UNSUBMITTED:
+        found += _bounded(one)
     if state in (State.PENDING, State.VALIDATED) and one.around.way_back == WayBack.NONE:
         found.append(NO_WAY)
     if state == State.PENDING and one.around.way_back == WayBack.UNPROVED:
         found.append(UNPROVED)
     return [*found, *_halted(one), *_closed(one)]
+
+
+def _bounded(one: Explained) -> list[str]:
+    """That its backfill is paused, or does not go now, or waits for its canary, and what has it go on."""
+    name, bounds = one.recording.backfill, one.bounds
+    if one.backfill_state == PAUSED:
+        so = ":" if one.backfill.paused_for else ", so"
+        return [f"Backfill {name} is paused{so} {why_paused(one.backfill, bounds)}."]
+    found = []
+    if bounds.opens_at is not None:
+        found.append(f"Backfill {name} goes only between {bounds.hours}: it waits until {opening(bounds)}.")
+    if bounds.tally is not None and not one.flies:
+        found.append(f"Backfill {name} has a canary: {flight(bounds.tally)}.")
+    return found
 
 
 def needed_queues(one: Explained) -> Collection[str]:

@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config.settings import load_settings
+from workers.cli.bounds import hours_from
 from workers.cli.common import any_resources, console, errors, ledger_if_any
 from workers.cli.lists import defaults_from, some_rows
 from workers.cli.plan_text import shown
@@ -21,6 +22,8 @@ from workers.intake.manifest import RejectedFile, Row, backfill_name_from
 from workers.model import Lane
 from workers.pipeline import plan as plans
 from workers.pipeline.forecast import Plan
+from workers.pipeline.hours import Hours
+from workers.pipeline.hours import hours as hours_in
 from workers.pipeline.pace import pace
 from workers.pipeline.probing import Probed, probe
 from workers.resources import Resources
@@ -49,6 +52,10 @@ def plan(
     price: Annotated[
         float | None, typer.Option("--price-per-minute", help="Of audio; the cost is in the same currency.")
     ] = None,
+    only_between: Annotated[
+        str | None, typer.Option(metavar="HH:MM-HH:MM", help="As run would be given it; default: the backfill's own.")
+    ] = None,
+    time_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="Whose clock that is.")] = None,
     rejected: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Writes the unusable lines there, as run would.")
     ] = None,
@@ -64,7 +71,8 @@ def plan(
     _check(file, price, rejected)
     if sample:
         settings.genesys.credentials()
-    wanted = _Wanted(backfill, defaults, lane, sample, price, rejected)
+    hours = hours_from(only_between, time_zone)
+    wanted = _Wanted(backfill, defaults, lane, sample, price, rejected, hours)
     made = _made(any_resources(), some_rows(file, defaults), wanted)
     if as_json:
         typer.echo(json.dumps(made.as_json(), ensure_ascii=False))
@@ -92,6 +100,7 @@ class _Wanted:
     sample: int
     price: float | None
     rejected: Path | None
+    hours: Hours | None
 
 
 def _made(resources: Resources, rows: Iterator[Row], wanted: _Wanted) -> Plan:
@@ -102,6 +111,7 @@ def _made(resources: Resources, rows: Iterator[Row], wanted: _Wanted) -> Plan:
         for found in plans.look_through(ledger, target, _kept(rows, kept), sample):
             if errors.is_terminal:
                 errors.print(f"{found.entries} looked at ...", end="\r")
+    own = target.only_between if target else None
     chosen = sample.chosen()
     probed = _probed(resources, chosen) if chosen else None
     return Plan(
@@ -113,6 +123,7 @@ def _made(resources: Resources, rows: Iterator[Row], wanted: _Wanted) -> Plan:
         price=wanted.price,
         has_ledger=ledger is not None,
         made_at=time.time(),
+        hours=wanted.hours or (hours_in(own) if own else None),
     )
 
 

@@ -95,6 +95,8 @@ def _takes(plan: Plan) -> Iterator[tuple[str, str, str]]:
         each.insert(2, f"{calls['status']:,} status at least, for no webhook can come (RETROSCRIBE_PUBLIC_URL)")
     yield "API calls", f"{sum(calls.values()):,}", ", ".join(each)
     yield "time", duration(plan.seconds), _speed(plan)
+    if plan.hours is not None:
+        yield "only between", str(plan.hours), "which the time has in it"
     if plan.submitted_at is not None:
         when = datetime.fromtimestamp(plan.submitted_at).astimezone().strftime("%a %Y-%m-%d %H:%M %Z")
         yield "submitted by", when, "if it is sent now; transcripts follow as the API gets to them"

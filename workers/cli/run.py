@@ -1,37 +1,27 @@
 """`retroscribe run`: takes a list of recordings in and follows it to its end."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config.settings import Settings, load_settings
-from workers.cli.common import console, duration, errors, missing_consumers, new_resources
+from workers.cli.bounds import MOST_RECORDINGS, hours_from, promise
+from workers.cli.common import errors, missing_consumers, new_resources
+from workers.cli.follow import ALL_INDEXED, STUCK, follow, follow_one, paused
 from workers.cli.lists import defaults_from, some_rows
-from workers.cli.status import details
 from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from
-from workers.ledger import backfills, recordings
-from workers.ledger.states import ACTIVE, UNSUBMITTED
-from workers.ledger.tables import CANCELLED, PAUSED
-from workers.model import Lane, Recording, State
-from workers.pipeline.status import Status, status
-from workers.pipeline.way_back import WayBack
+from workers.model import Bounds, Lane, Recording
 from workers.resources import Resources
 
-ALL_INDEXED: Final = 0
-SOME_FAILED: Final = 3
-STUCK: Final = 4
-LOOK_SECONDS: Final = 0.5
 SHOWN_REJECTS: Final = 5
-#: That many outages in a row without a success, and following makes no sense any more.
-OUTAGES: Final = 5
 SINGLE: Final = "single"
-_PAUSED: Final = "{name} is paused: nothing of it is submitted until `retroscribe resume {name}`."
+#: What became of a canary is looked up in the ledger each second.
+MOST_CANARIES: Final = 1000
+_BOUNDS: Final = "Bounds of the backfill"
 #: Who moves a recording, for its history.
 BY: Final = "retroscribe run"
 
@@ -49,8 +39,40 @@ def run(
     redaction_policy: Annotated[str | None, typer.Option(help="Redaction policy id, for rows without.")] = None,
     lane: Annotated[Lane | None, typer.Option(help="live goes before backfill.")] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Stores the recordings and returns.")] = False,
+    max_recordings: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_RECORDINGS, metavar="N", help="Submits at most so many.", rich_help_panel=_BOUNDS),
+    ] = None,
+    max_audio_hours: Annotated[
+        float | None, typer.Option(metavar="H", help="Submits at most so much audio.", rich_help_panel=_BOUNDS)
+    ] = None,
+    canary: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_CANARIES,
+            metavar="N",
+            help="So many go ahead; the rest follows if at most 5 % of them fail.",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = None,
+    only_between: Annotated[
+        str | None,
+        typer.Option(metavar="HH:MM-HH:MM", help="Submits at these hours only.", rich_help_panel=_BOUNDS),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            help="Whose clock that is, such as Europe/Madrid; default: this machine's, else UTC.",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = None,
 ) -> int:
     """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
+
+    Bounds stay with the backfill, so more recordings for the same name need none. At a cap it is paused, and after a
+    canary of which too many failed; `retroscribe resume` lets it go on.
 
     Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them or they are paused, 2
     wrong input.
@@ -60,6 +82,9 @@ def run(
     # Whatever is wrong with the arguments is said before a home is made for them.
     settings = load_settings()
     defaults = defaults_from(settings, languages, redaction_policy)
+    bounds = _bounds(max_recordings, max_audio_hours, canary, only_between, time_zone)
+    if file is None and bounds != Bounds():
+        raise InputError("Caps, a canary and hours are for a list: name a file (or - for standard input).")
     asked: Recording | None = None
     if file is None:
         backfill = check_backfill_name(name or SINGLE)
@@ -73,61 +98,29 @@ def run(
         backfill = check_backfill_name(name or backfill_name_from(file))
         rows = some_rows(file, defaults)
         resources = new_resources()
-        _take_file(resources, rows, backfill, defaults, lane or Lane.BACKFILL)
+        _take_file(resources, rows, backfill, defaults, lane or Lane.BACKFILL, bounds)
     if _nobody_works(resources.settings):
         return STUCK
     if no_follow:
-        _say_if_paused(resources, backfill)
+        if why := paused(resources, backfill):
+            errors.print(why)
         return ALL_INDEXED
-    return follow(resources, backfill) if asked is None else _follow_one(resources, asked, backfill)
+    return follow(resources, backfill) if asked is None else follow_one(resources, asked, backfill)
 
 
-def follow(resources: Resources, backfill: str) -> int:
-    """Shows a backfill until all its recordings are at their end, then a summary; gives the exit code."""
-    try:
-        with _progress() as show:
-            while True:
-                now = status(resources, backfill)
-                show(now)
-                stuck = _stuck(now)
-                if stuck or now.active == 0:
-                    break
-                time.sleep(LOOK_SECONDS)
-    except KeyboardInterrupt:
-        errors.print(f"\nThe work goes on without this command: `retroscribe status {backfill}` shows it.")
-        raise
-    console.print(details(now))
-    if stuck:
-        errors.print(stuck)
-        return STUCK
-    if now.backfill.state == CANCELLED:
-        errors.print(f"{backfill} was cancelled: what was paid for is at its end, and the rest was not submitted.")
-    return exit_code(now)
-
-
-def _follow_one(resources: Resources, asked: Recording, backfill: str) -> int:
-    """Waits for one recording's end, whichever backfill it belongs to, and says what became of it."""
-    now, stuck = asked, None
-    while now.state in ACTIVE and stuck is None:
-        time.sleep(LOOK_SECONDS)
-        with resources.ledger.read() as tx:
-            now = recordings.get(tx, asked.id) or asked
-        stuck = _paused(now) or _stuck(status(resources, backfill))
-    ids = f", transcription id {now.transcription_id}" if now.transcription_id else ""
-    console.print(f"{now.media_id}: {now.state}{ids}", markup=False)
-    if now.detail:
-        console.print(now.detail, markup=False)
-    if stuck:
-        errors.print(stuck)
-        return STUCK
-    return ALL_INDEXED if now.state in (State.INDEXED, State.REJECTED) else SOME_FAILED
-
-
-def exit_code(now: Status) -> int:
-    """0 when every usable recording is indexed, 3 when some failed or wait for a person."""
-    bad = (State.FAILED, State.PARKED)
-    both = (now.counts.states, now.counts.shared_by_state)
-    return SOME_FAILED if any(counts.get(state, 0) for counts in both for state in bad) else ALL_INDEXED
+def _bounds(
+    max_recordings: int | None,
+    max_audio_hours: float | None,
+    canary: int | None,
+    only_between: str | None,
+    time_zone: str | None,
+) -> Bounds:
+    """What the options say; raises InputError for what makes no sense."""
+    if max_audio_hours is not None and not 0 < max_audio_hours < math.inf:
+        raise InputError(f"--max-audio-hours {max_audio_hours:g} is no number above 0: name hours of audio.")
+    hours = hours_from(only_between, time_zone)
+    seconds = None if max_audio_hours is None else max_audio_hours * 3600
+    return Bounds(max_recordings, seconds, canary, None if hours is None else str(hours))
 
 
 def _nobody_works(settings: Settings) -> bool:
@@ -145,14 +138,9 @@ def _nobody_works(settings: Settings) -> bool:
     return bool(missing)
 
 
-def _say_if_paused(resources: Resources, name: str) -> None:
-    with resources.ledger.read() as tx:
-        backfill = backfills.by_name(tx, name)
-    if backfill is not None and backfill.state == PAUSED:
-        errors.print(_PAUSED.format(name=name))
-
-
-def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane) -> None:
+def _take_file(
+    resources: Resources, rows: Iterator[Row], backfill: str, defaults: Defaults, lane: Lane, bounds: Bounds
+) -> None:
     from workers.pipeline.batches import Taken
     from workers.pipeline.enqueue import take_rows
 
@@ -160,7 +148,8 @@ def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, default
     try:
         with RejectedFile(backfill) as rejected:
             replaced = rejected.path.exists()
-            for taken in take_rows(resources, backfill, _reported(rows, rejected), defaults=defaults, lane=lane, by=BY):
+            entries = _reported(rows, rejected)
+            for taken in take_rows(resources, backfill, entries, defaults=defaults, lane=lane, bounds=bounds, by=BY):
                 if errors.is_terminal:
                     errors.print(f"{taken.accepted + taken.repeated} taken in ...", end="\r")
     except InputError:
@@ -171,6 +160,8 @@ def _take_file(resources: Resources, rows: Iterator[Row], backfill: str, default
     errors.print(
         f"{backfill}: {taken.accepted} new, {taken.duplicates} asked for before{again}, {taken.rejected} unusable"
     )
+    if promised := promise(bounds):
+        errors.print(f"{backfill}: {promised}.")
     if rejected.rows:
         kept = " (the file of that name is kept as .bak)" if replaced else ""
         errors.print(f"The unusable lines are in {rejected.path}{kept} with their reasons: correct and send it again.")
@@ -184,57 +175,3 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
             if rejected.rows <= SHOWN_REJECTS:
                 errors.print(f"line {row.line}: {row.reason}")
         yield row
-
-
-def _paused(one: Recording) -> str | None:
-    """That the backfill which a recording belongs to now is paused, if that holds it back."""
-    if one.backfill_state != PAUSED or one.state not in UNSUBMITTED:
-        return None
-    return (
-        f"It belongs to {one.backfill}, which is paused: nothing of it is submitted until "
-        f"`retroscribe resume {one.backfill}`."
-    )
-
-
-def _stuck(now: Status) -> str | None:
-    """Why following makes no sense, None while work gets on."""
-    if now.waits_for_resume and now.backfill.state == PAUSED:
-        return _PAUSED.format(name=now.backfill.name)
-    if now.waits_for_resume:
-        return (
-            f"What is left ({now.counts.shared_paused}) was asked for before by another backfill, which is paused: "
-            "`retroscribe status` shows which, and `retroscribe resume NAME` lets it go on."
-        )
-    if now.halt is not None or (now.way_back == WayBack.NONE and now.unsubmitted):
-        return "Nothing is submitted until that is mended; the recordings are stored and go on by themselves then."
-    if now.outages >= OUTAGES:
-        return (
-            f"The API did not answer {now.outages} times in a row: check GENESYS_BASE_URL and the network; the "
-            "recordings are stored and go on by themselves once it answers."
-        )
-    return None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Status], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[line]}"))
-    with Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("indexed", total=None, line="")
-
-        def show(now: Status) -> None:
-            progress.update(bar, total=now.counts.total, completed=now.counts.total - now.active, line=_line(now))
-
-        yield show
-
-
-def _line(now: Status) -> str:
-    states = now.counts.states
-    funnel = "  ".join(f"{state} {states[state]}" for state in State if states.get(state))
-    rate = f"{now.submit.granted_per_second:.1f}/s" if now.submit else "no Redis"
-    left = "" if now.eta_seconds is None else f"  about {duration(now.eta_seconds)} left"
-    gate = "".join(
-        f"  {one.call_class} calls wait {duration(one.gate_seconds)} ({one.gate_reason})"
-        for one in now.gates[:1]
-        if one.gate_seconds > 1
-    )
-    return f"{funnel}  {rate}{left}{gate}"

@@ -10,10 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from workers.cli import bounds
 from workers.cli.common import console, duration, existing_resources
 from workers.cli.completion import backfill_names
 from workers.cli.obstacles import UNPROVED
-from workers.ledger.tables import CANCELLED, PAUSED, RUNNING
+from workers.ledger.tables import CANCELLED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import State
 from workers.pipeline.failures import Failure
@@ -96,8 +97,9 @@ def overview(found: list[Status]) -> RenderableType:
         beside = (one.counts.duplicates, one.counts.intake_rejects)
         figures = (one.counts.requested, states.get(State.INDEXED, 0), one.active, *counts, *beside)
         table.add_row(one.backfill.name, _word(one), *map(str, figures), left)
-    halts = dict.fromkeys(f"HALTED: {one.halt.detail}" for one in found if one.halt)
-    return Group(table, *(Text(line) for line in halts))
+    lines = [bounds.summary(one.backfill, one.bounds) for one in found]
+    lines += dict.fromkeys(f"HALTED: {one.halt.detail}" for one in found if one.halt)
+    return Group(table, *(Text(line) for line in lines if line))
 
 
 def details(one: Status) -> RenderableType:
@@ -143,6 +145,7 @@ def remarks(one: Status) -> list[str]:
     lines += [f"{gate.call_class} calls wait {duration(gate.gate_seconds)} ({gate.gate_reason})" for gate in one.gates]
     if one.eta_seconds is not None:
         lines.append(f"about {duration(one.eta_seconds)} until the last one is submitted")
+    lines += bounds.remarks(one.backfill, one.bounds)
     lines += _stopped(one)
     if one.halt is not None:
         lines.append(f"HALTED: {one.halt.detail}")
@@ -154,12 +157,10 @@ def remarks(one: Status) -> list[str]:
 
 
 def _stopped(one: Status) -> list[str]:
-    """That the backfill does not run, and what follows."""
+    """What of it stops or waits because a backfill does not run."""
     name, held = one.backfill.name, one.counts.shared_paused
     lines = []
-    if one.backfill.state == PAUSED:
-        lines.append(f"paused: nothing of it is submitted until `retroscribe resume {name}`")
-    elif one.backfill.state == CANCELLED and one.unsubmitted:
+    if one.backfill.state == CANCELLED and one.unsubmitted:
         lines.append(f"cancelled: {one.unsubmitted} stop within seconds, or with `retroscribe cancel {name}` once more")
     if held:
         lines.append(f"{held} asked for before by a backfill that is paused, and submitted when that one is resumed")

@@ -1,13 +1,16 @@
 """`retroscribe pause`, `resume` and `cancel`: what a person does to a whole backfill."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workers.cli.bounds import MOST_RECORDINGS
 from workers.cli.common import confirm, console, counted, errors, existing_resources, person
 from workers.cli.completion import Name
+from workers.errors import InputError
 from workers.ledger.tables import CANCELLED
 from workers.model import State
 
@@ -40,14 +43,31 @@ def pause(name: Name, as_json: AsJson = False) -> None:
     _say(f"{counted(now.waiting)} wait{'s' if now.waiting == 1 else ''} in the ledger.")
 
 
-def resume(name: Name, as_json: AsJson = False) -> None:
-    """Lets a paused backfill go on at once.
+def resume(
+    name: Name,
+    max_recordings: Annotated[
+        int | None, typer.Option(min=0, max=MOST_RECORDINGS, metavar="N", help="The cap from now on; 0 lifts it.")
+    ] = None,
+    max_audio_hours: Annotated[
+        float | None, typer.Option(metavar="H", help="The cap from now on, in hours of audio; 0 lifts it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lets a paused backfill go on at once; one whose canary failed goes on in spite of it.
 
-    Safe to repeat. Exit codes: 0 it is running; 2 wrong use, or it was cancelled.
+    One that has reached a cap goes on with a higher one. Safe to repeat. Exit codes: 0 it is running; 2 wrong use, its
+    cap leaves no room, or it was cancelled.
     """
     from workers.pipeline import steering
 
-    now = steering.resume(existing_resources(), name)
+    caps: dict[str, float | None] = {}
+    if max_recordings is not None:
+        caps["max_recordings"] = max_recordings or None
+    if max_audio_hours is not None:
+        if not 0 <= max_audio_hours < math.inf:
+            raise InputError(f"--max-audio-hours {max_audio_hours:g} is no number from 0 on: name hours of audio.")
+        caps["max_audio_seconds"] = max_audio_hours * 3600 or None
+    now = steering.resume(existing_resources(), name, **caps)
     if as_json:
         typer.echo(json.dumps(_json(now)))
         return

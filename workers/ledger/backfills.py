@@ -3,27 +3,49 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from workers.errors import InputError
-from workers.ledger import bulk, course, foresight
+from workers.ledger import bulk, canaries, course, foresight, spending
 from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import CANCELLED, RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
-from workers.model import Lane, Reason, State, TranscriptionRequest
+from workers.model import Bounds, Lane, Reason, State, TranscriptionRequest
+
+UNBOUNDED: Final = Bounds()
+#: The option that sets each bound, and the unit in which it is said.
+_BOUNDS: Final[Mapping[str, tuple[str, float | None]]] = {
+    "max_recordings": ("max-recordings", None),
+    "max_audio_seconds": ("max-audio-hours", 3600),
+    "canary": ("canary", None),
+    "only_between": ("only-between", None),
+}
+_BY_ID: Final = select(backfills).where(backfills.c.id == bindparam("id"))
+_WITH_HOURS: Final = select(backfills.c.id, backfills.c.only_between).where(
+    backfills.c.state == RUNNING, backfills.c.only_between.is_not(None)
+)
+_CAPS: Final = ("max_recordings", "max_audio_seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A named set of recordings; `state` is running, paused or cancelled, `created_at` is Unix seconds."""
+    """A named set of recordings; `state` is running, paused or cancelled, `created_at` is Unix seconds.
+
+    `paused_for` says what paused it, None when a person did; `canary_state` what came of the canary, None without one.
+    """
 
     id: int
     name: str
     options: Mapping[str, Any]
     state: str
     created_at: float
+    paused_for: str | None = None
+    paused_detail: str | None = None
+    canary: int | None = None
+    canary_state: str | None = None
+    only_between: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +79,22 @@ class Intake:
     repeated: int
 
 
-def ensure(tx: Connection, name: str, options: Mapping[str, Any]) -> Backfill:
+def ensure(tx: Connection, name: str, options: Mapping[str, Any], bounds: Bounds = UNBOUNDED) -> Backfill:
     """The backfill of that name, made when new.
 
-    Raises InputError when it exists and an option differs, or when it was cancelled.
+    Raises InputError when it exists and an option or a bound that is given differs, or when it was cancelled.
     """
     row = {"name": name, "options": json.dumps(options, sort_keys=True), "state": RUNNING, "created_at": time.time()}
-    insert_or_ignore(tx, backfills, [row])
+    canary_state = None if bounds.canary is None else canaries.FLYING
+    kept = {"canary": bounds.canary, "canary_state": canary_state, "only_between": bounds.only_between}
+    new = insert_or_ignore(tx, backfills, [{**row, **kept}])
     backfill = by_name(tx, name)
     assert backfill is not None  # noqa: S101 it was just made
+    if new:
+        spending.begin(tx, backfill.id, bounds)
+        return backfill
     check(backfill, options)
+    _refuse_other_bounds(tx, backfill, bounds)
     return backfill
 
 
@@ -82,6 +110,18 @@ def check(backfill: Backfill, options: Mapping[str, Any]) -> None:
 def by_name(tx: Connection, name: str) -> Backfill | None:
     row = tx.execute(select(backfills).where(backfills.c.name == name)).mappings().first()
     return None if row is None else Backfill(**{**row, "options": json.loads(row["options"])})
+
+
+def get(tx: Connection, backfill_id: int) -> Backfill:
+    """The backfill of that id, which must exist."""
+    row = tx.execute(_BY_ID, {"id": backfill_id}).mappings().one()
+    return Backfill(**{**row, "options": json.loads(row["options"])})
+
+
+def with_hours(tx: Connection) -> dict[int, str]:
+    """The running backfills (ids) that have quiet hours, and when they may go."""
+    rows = tx.execute(_WITH_HOURS)
+    return {row.id: row.only_between for row in rows}
 
 
 def every(tx: Connection) -> list[Backfill]:
@@ -122,6 +162,32 @@ def refuse(tx: Connection, backfill: Backfill, refused: Sequence[Refused]) -> No
         for one in refused
     ]
     insert_or_ignore(tx, intake_rejects, rows)
+
+
+def bounds_of(tx: Connection, backfill: Backfill) -> Bounds:
+    """What the backfill keeps within now."""
+    spent = spending.of(tx, backfill.id)
+    caps = (spent.max_recordings, spent.max_audio_seconds) if spent else (None, None)
+    return Bounds(*caps, backfill.canary, backfill.only_between)
+
+
+def _refuse_other_bounds(tx: Connection, backfill: Backfill, bounds: Bounds) -> None:
+    """Refuses bounds that are given and are not what the backfill has; those that are left out stay as they are."""
+    present = bounds_of(tx, backfill)
+    for field_ in fields(Bounds):
+        has, given = getattr(present, field_.name), getattr(bounds, field_.name)
+        if given is not None and given != has:
+            option, unit = _BOUNDS[field_.name]
+            was = f"without --{option}" if has is None else f"with --{option} {_in(has, unit)}"
+            raised = f", change a cap with `retroscribe resume {backfill.name}`" if field_.name in _CAPS else ""
+            raise InputError(
+                f"Backfill '{backfill.name}' exists {was}, not {_in(given, unit)}: repeat its options, leave them "
+                f"out{raised}, or choose another name."
+            )
+
+
+def _in(value: float | str, unit: float | None) -> str:
+    return str(value) if unit is None or isinstance(value, str) else f"{value / unit:g}"
 
 
 def _refuse_cancelled(name: str, state: str) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, String, bindparam, case, delete, exists, func, insert, literal, select, update
 
@@ -13,7 +13,16 @@ from workers.ledger import submissions
 from workers.ledger.recordings import ids_in
 from workers.ledger.statements import among, insert_or_ignore, one_after_the_other
 from workers.ledger.states import ACTIVE, TRANSITIONS, UNSUBMITTED, check_transition
-from workers.ledger.tables import CANCELLED, PAUSED, RUNNING, backfills, duplicates, recordings, transitions
+from workers.ledger.tables import (
+    CANCELLED,
+    PAUSED,
+    RUNNING,
+    backfills,
+    duplicates,
+    recordings,
+    spending,
+    transitions,
+)
 from workers.model import Reason, State
 
 #: UNSUBMITTED in the order in which cancelling goes through it: workers may still have what is out, and give it back.
@@ -27,12 +36,30 @@ _ACCEPTED: Final = "It was accepted before it was to be paid for again: its tran
 _STATE: Final = (
     select(backfills.c.state).where(backfills.c.id == bindparam("id")).with_for_update(read=True, of=backfills)
 )
-_STATE_BEHIND: Final = (
-    select(backfills.c.state)
+_BEHIND: Final = (
+    select(
+        backfills.c.id,
+        backfills.c.state,
+        backfills.c.only_between,
+        spending.c.backfill_id.is_not(None).label("counted"),
+    )
     .join_from(recordings, backfills)
+    .outerjoin(spending)
     .where(recordings.c.id == bindparam("id"))
     .with_for_update(read=True, of=backfills)
 )
+
+
+_HOLD: Final = select(backfills.c.id).where(backfills.c.id == bindparam("id")).with_for_update()
+
+
+class Behind(NamedTuple):
+    """The backfill that a recording belongs to, and what has a say in whether it may be submitted now."""
+
+    id: int
+    state: str
+    only_between: str | None
+    counted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +85,32 @@ def state_of(tx: Connection, backfill_id: int) -> str:
     return str(tx.execute(_STATE, {"id": backfill_id}).scalar_one())
 
 
-def state_behind(tx: Connection, recording_id: int) -> str:
+def behind(tx: Connection, recording_id: int) -> Behind:
     """As `state_of`, of the backfill that the recording belongs to now: it may have been handed over."""
-    return str(tx.execute(_STATE_BEHIND, {"id": recording_id}).scalar_one())
+    return Behind(*tx.execute(_BEHIND, {"id": recording_id}).one())
 
 
-def change_state(tx: Connection, backfill_id: int, before: Collection[str], after: str) -> bool:
-    """Sets the backfill's course if it is one of `before`; False when it is not."""
+def hold(tx: Connection, backfill_id: int) -> None:
+    """Has others who look at the backfill's course, or change it, wait until this write ends."""
+    tx.execute(_HOLD, {"id": backfill_id})
+
+
+def change_state(
+    tx: Connection,
+    backfill_id: int,
+    before: Collection[str],
+    after: str,
+    *,
+    paused_for: str | None = None,
+    detail: str | None = None,
+) -> bool:
+    """Sets the backfill's course if it is one of `before`; False when it is not.
+
+    `paused_for` and its `detail` say what paused it, None when a person did.
+    """
     there = (backfills.c.id == backfill_id) & backfills.c.state.in_(before)
-    return tx.execute(update(backfills).where(there).values(state=after)).rowcount == 1
+    why = {"paused_for": paused_for, "paused_detail": detail}
+    return tx.execute(update(backfills).where(there).values(state=after, **why)).rowcount == 1
 
 
 def counts(tx: Connection, backfill_id: int) -> Counter[State]:
@@ -90,7 +134,7 @@ def is_unfinished(tx: Connection, backfill_id: int, *, but: int | None = None) -
 
 
 def wake_validated(tx: Connection, backfill_id: int) -> None:
-    """Makes the recordings due that waited, validated, while their backfill was paused."""
+    """Makes the recordings due that waited, validated, while their backfill was paused, by whatever."""
     waiting = (recordings.c.backfill_id == backfill_id) & (recordings.c.state == State.VALIDATED)
     paused = recordings.c.reason == Reason.PAUSED
     tx.execute(update(recordings).where(waiting, paused).values(due_at=time.time(), reason=None))

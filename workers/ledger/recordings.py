@@ -1,14 +1,14 @@
 """Reads recordings and moves them from state to state, with history, inside the caller's transaction."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from workers.ledger.statements import change
+from workers.ledger.statements import among, change
 from workers.ledger.states import ACTIVE, check_transition
 from workers.ledger.tables import IS_OUT, IS_PENDING, IS_SWEPT, RUNNING, backfills, recordings, transitions
 from workers.model import Lane, Reason, Recording, State, TranscriptionRequest
@@ -27,7 +27,12 @@ _REACHED_AT: Final = {
 _BEFORE_THE_ANSWER: Final = frozenset({State.VALIDATED, State.SUBMITTING})
 
 _FIELDS: Final = frozenset(field.name for field in fields(Recording))
-_COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"), backfills.c.state.label("backfill_state"))
+_COLUMNS: Final = (
+    *recordings.c,
+    backfills.c.name.label("backfill"),
+    backfills.c.state.label("backfill_state"),
+    backfills.c.only_between,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def from_row(row: RowMapping) -> Recording:
         accepted_at=row["accepted_at"],
         completed_at=row["completed_at"],
         indexed_at=row["indexed_at"],
+        only_between=row["only_between"],
     )
 
 
@@ -158,18 +164,26 @@ def note(tx: Connection, recording: Recording, *, by: str, reason: str, detail: 
     _remember(tx, recording, recording.state, time.time(), by=by, reason=reason, detail=detail)
 
 
-def hand_out(tx: Connection, lane: Lane, backfill_id: int, most: int, *, by: str, due_at: float) -> list[Recording]:
+def hand_out(
+    tx: Connection,
+    lane: Lane,
+    backfill_id: int,
+    most: int,
+    *,
+    by: str,
+    due_at: float,
+    only: Sequence[int] | None = None,
+) -> list[Recording]:
     """Moves up to `most` waiting recordings of one backfill and lane to `queued` with a new epoch, oldest first.
 
-    Several machines may do so at once: each row is handed out once.
+    With `only` none but these (ids). Several machines may do so at once: each row is handed out once.
     """
     now = time.time()
-    ids = select(recordings.c.id).where(
-        IS_PENDING,
-        recordings.c.lane == lane,
-        recordings.c.backfill_id == backfill_id,
-        recordings.c.due_at <= now,
-    )
+    if only is None:
+        mine = (recordings.c.lane == lane, recordings.c.backfill_id == backfill_id)
+    else:  # with nothing added to the lane, lest SQLite goes through all that is pending in it
+        mine = (recordings.c.lane.concat("") == lane, among(tx, recordings.c.id, only))
+    ids = select(recordings.c.id).where(IS_PENDING, *mine, recordings.c.due_at <= now)
     ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True, key_share=True)
     chosen = tx.execute(ids).scalars().all()
     if not chosen:
@@ -196,11 +210,14 @@ def hand_out(tx: Connection, lane: Lane, backfill_id: int, most: int, *, by: str
     return [from_row(row) for row in rows]
 
 
-def oldest_unsubmitted(tx: Connection) -> Recording | None:
-    """One recording of a running backfill that waits to be submitted, rather one that is out than one that is not."""
-    for condition in (IS_OUT, IS_PENDING):
-        running = query().where(condition, backfills.c.state == RUNNING).order_by(recordings.c.id).limit(1)
-        row = tx.execute(running).mappings().first()
+def oldest_unsubmitted(tx: Connection, held: Collection[int] = (), held_back: Collection[int] = ()) -> Recording | None:
+    """One recording of a running backfill that waits to be submitted, rather one that is out than one that is not.
+
+    None of a backfill (ids) in `held`, and what is not out of none in `held_back` either.
+    """
+    for condition, passed_over in ((IS_OUT, {*held}), (IS_PENDING, {*held, *held_back})):
+        running = query().where(condition, backfills.c.state == RUNNING, backfills.c.id.not_in(passed_over))
+        row = tx.execute(running.order_by(recordings.c.id).limit(1)).mappings().first()
         if row:
             return from_row(row)
     return None
@@ -239,35 +256,47 @@ def look_again(tx: Connection) -> int:
     return tx.execute(update(recordings).where(*accepted).values(due_at=time.time())).rowcount
 
 
-def out(tx: Connection, lane: Lane) -> dict[int, Out]:
+def out(tx: Connection, lane: Lane, held: Collection[int] = ()) -> dict[int, Out]:
     """What each running backfill (id) has out in the lane, those left out that have nothing.
 
-    Recordings of a paused or cancelled backfill are not on their way to the API.
+    Recordings of a paused or cancelled backfill, or one in `held`, are not on their way to the API.
     """
     figures = (func.count().label("number"), func.max(recordings.c.queued_at).label("newest_at"))
     counted = select(recordings.c.backfill_id, *figures).join_from(recordings, backfills)
     mine = counted.where(recordings.c.lane == lane, IS_OUT, backfills.c.state == RUNNING)
     rows = tx.execute(mine.group_by(recordings.c.backfill_id))
-    return {row.backfill_id: Out(row.number, row.newest_at or 0.0) for row in rows}
+    found = {row.backfill_id: Out(row.number, row.newest_at or 0.0) for row in rows}
+    return {one: has for one, has in found.items() if one not in held}
 
 
-def is_any_under_way(tx: Connection, states: Iterable[State]) -> bool:
-    """Whether a recording is in one of these states, which lie in SWEPT, and its backfill does not hold it back."""
-    goes_on = (backfills.c.state == RUNNING) | ~IS_OUT
+def is_any_under_way(tx: Connection, states: Iterable[State], held: Collection[int] = ()) -> bool:
+    """Whether a recording is in one of these states, which lie in SWEPT, and its backfill does not hold it back.
+
+    Those (ids) in `held` do, as paused ones do.
+    """
+    goes_on = ((backfills.c.state == RUNNING) & backfills.c.id.not_in(held)) | ~IS_OUT
     some = select(recordings.c.id).join_from(recordings, backfills)
     return tx.execute(some.where(IS_SWEPT, recordings.c.state.in_(states), goes_on).limit(1)).first() is not None
 
 
-def waiting_backfills(tx: Connection, lane: Lane) -> Sequence[int]:
-    """The running backfills (ids) with recordings to hand out now in the lane; they run until this write ends."""
+class Waiting(NamedTuple):
+    """A backfill with recordings to hand out, and what its canary came to."""
+
+    id: int
+    canary_state: str | None
+
+
+def waiting_backfills(tx: Connection, lane: Lane) -> list[Waiting]:
+    """The running backfills with recordings to hand out now in the lane; they run until this write ends."""
     waiting = select(recordings.c.id).where(
         recordings.c.backfill_id == backfills.c.id,
         IS_PENDING,
         recordings.c.lane == lane,
         recordings.c.due_at <= time.time(),
     )
-    running = select(backfills.c.id).where(backfills.c.state == RUNNING, waiting.exists()).order_by(backfills.c.id)
-    return tx.execute(running.with_for_update(read=True)).scalars().all()
+    columns = (backfills.c.id, backfills.c.canary_state)
+    running = select(*columns).where(backfills.c.state == RUNNING, waiting.exists()).order_by(backfills.c.id)
+    return [Waiting(*row) for row in tx.execute(running.with_for_update(read=True))]
 
 
 def history(tx: Connection, recording_id: int) -> list[RowMapping]:

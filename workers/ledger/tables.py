@@ -50,6 +50,11 @@ backfills: Final = Table(
     Column("options", Text, nullable=False, comment="JSON: what its recordings default to"),
     Column("state", String(16), nullable=False, comment="running, paused or cancelled"),
     Column("created_at", Double, nullable=False),
+    Column("paused_for", String(16), comment="what paused it: max_recordings, max_audio or canary; null: a person"),
+    Column("paused_detail", Text, comment="a sentence about that"),
+    Column("canary", Integer, comment="so many of its recordings go ahead of the rest; null: all go"),
+    Column("canary_state", String(16), comment="flying, passed, failed or overruled"),
+    Column("only_between", String(100), comment="when it may go, such as 20:00-06:00 Europe/Madrid; null: always"),
 )
 
 recordings: Final = Table(
@@ -159,6 +164,34 @@ submissions: Final = Table(
     Column("sends", Integer, nullable=False, server_default="1", comment="POSTs that may have left: 2 when repeated"),
     Column("failed_at", Double, comment="when the API said that what it accepted here has failed"),
     UniqueConstraint("recording_id", "number"),
+)
+
+#: Of backfills with a cap, or that had one; who counts or gives back holds the row until it has committed.
+spending: Final = Table(
+    "spending",
+    metadata,
+    Column("backfill_id", _Id, ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
+    Column("max_recordings", BigInteger, comment="null: no such cap"),
+    Column("max_audio_seconds", Double, comment="null: no such cap"),
+    Column("recordings", BigInteger, nullable=False, comment="the sum of its charges"),
+    Column("audio_seconds", Double, nullable=False, comment="the sum of its charges"),
+    Column("next_audio_seconds", Double, comment="how long the recording is that it was paused for"),
+)
+
+charges: Final = Table(
+    "charges",
+    metadata,
+    Column("recording_id", _Id, ForeignKey("recordings.id"), primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False, comment="of the intent to send one POST"),
+    Column("backfill_id", _Id, ForeignKey("backfills.id"), nullable=False, comment="whose cap it counts against"),
+    Column("audio_seconds", Double, nullable=False),
+)
+
+canaries: Final = Table(
+    "canaries",
+    metadata,
+    Column("backfill_id", _Id, ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
+    Column("recording_id", _Id, ForeignKey("recordings.id"), primary_key=True, autoincrement=False),
 )
 
 double_acceptances: Final = Table(

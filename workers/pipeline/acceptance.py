@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection
 
 from workers.errors import LedgerUnavailable
-from workers.ledger import recordings, submissions
+from workers.ledger import recordings, spending, submissions
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.model import Reason, Recording, State
 from workers.pipeline import way_back
@@ -46,6 +46,8 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
     recording = recordings.lock(tx, submission.recording_id)
     assert recording is not None  # noqa: S101 rows are never deleted
     new = submissions.owner(tx, fact.transcription_id) is None
+    if submission.outcome in (submissions.NOT_SENT, submissions.REFUSED):
+        spending.count_again(tx, recording, submission.epoch)
     submission = submissions.settle(
         tx,
         submission.id,

@@ -12,8 +12,8 @@ from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, Refused, read_entries, read_entry, read_message, resolve
 from workers.intake.manifest import Row
 from workers.ledger import backfills, recordings
-from workers.ledger.backfills import Asked
-from workers.model import Lane, Recording
+from workers.ledger.backfills import UNBOUNDED, Asked
+from workers.model import Bounds, Lane, Recording
 from workers.pipeline.batches import Batches, Taken
 from workers.resources import Resources
 
@@ -24,14 +24,21 @@ _INDEX_BITS: Final = 14
 
 
 def take_rows(
-    resources: Resources, backfill: str, rows: Iterable[Row], *, defaults: Defaults, lane: Lane, by: str
+    resources: Resources,
+    backfill: str,
+    rows: Iterable[Row],
+    *,
+    defaults: Defaults,
+    lane: Lane,
+    bounds: Bounds = UNBOUNDED,
+    by: str,
 ) -> Iterator[Taken]:
     """Takes a manifest in, in short transactions, telling after each how far it is.
 
-    Raises InputError when the backfill exists with other options. Safe to repeat: the same list adds nothing.
+    Raises InputError when the backfill exists with other options or bounds. Safe to repeat: the same list adds nothing.
     """
     with resources.ledger.write() as tx:
-        target = backfills.ensure(tx, backfill, defaults.as_options())
+        target = backfills.ensure(tx, backfill, defaults.as_options(), bounds)
     yield from Batches(resources.ledger, target, lane, by=by).take(map(_entry, rows))
     announce()
 

@@ -11,10 +11,11 @@ from sqlalchemy.engine import RowMapping
 
 from config.settings import Settings
 from workers.errors import InputError
-from workers.ledger import backfills, controls, events, recordings, submissions
+from workers.ledger import backfills, canaries, controls, events, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, Recording, State
+from workers.pipeline.bounds import Standing, standing
 from workers.pipeline.status import limits
 from workers.pipeline.way_back import WayBack, way_back, worth_asking
 from workers.resources import Resources
@@ -40,11 +41,13 @@ class Explained:
     """A recording with its history, oldest first, and what its next step depends on.
 
     `doubles` are the transcription ids that were paid for beside its own; `before` counts those handed out before it.
+    `flies` says whether it belongs to its backfill's canary.
     """
 
     recording: Recording
     around: Surroundings
-    backfill_state: str
+    backfill: backfills.Backfill
+    bounds: Standing
     history: Sequence[RowMapping]
     submissions: Sequence[submissions.Submission]
     events: Sequence[events.Listed]
@@ -52,6 +55,11 @@ class Explained:
     accepted: bool
     perhaps_accepted: bool
     before: int
+    flies: bool
+
+    @property
+    def backfill_state(self) -> str:
+        return self.backfill.state
 
     @property
     def event_waits(self) -> bool:
@@ -72,6 +80,7 @@ class Explained:
             "ref": recording.ref,
             "backfill": recording.backfill,
             "backfill_state": self.backfill_state,
+            "backfill_paused_detail": self.backfill.paused_detail,
             "lane": str(recording.lane),
             "request": {
                 "languages": list(request.languages),
@@ -153,11 +162,12 @@ def _surroundings(tx: Connection, resources: Resources, calls: Mapping[CallClass
 
 
 def _explained(tx: Connection, recording: Recording, around: Surroundings) -> Explained:
-    running = backfills.by_name(tx, recording.backfill)
+    backfill = backfills.get(tx, recording.backfill_id)
     return Explained(
         recording=recording,
         around=around,
-        backfill_state=running.state if running else "",
+        backfill=backfill,
+        bounds=standing(tx, backfill),
         history=recordings.history(tx, recording.id),
         submissions=submissions.of_recording(tx, recording.id),
         events=events.of_recording(tx, recording.id),
@@ -165,6 +175,7 @@ def _explained(tx: Connection, recording: Recording, around: Surroundings) -> Ex
         accepted=bool(submissions.accepted_among(tx, [recording.id])),
         perhaps_accepted=bool(submissions.perhaps_accepted_among(tx, [recording.id])),
         before=recordings.waiting_before(tx, recording) if recording.state == State.PENDING else 0,
+        flies=backfill.canary is not None and canaries.has(tx, backfill.id, recording.id),
     )
 
 

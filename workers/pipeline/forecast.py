@@ -7,6 +7,7 @@ from typing import Any
 
 from workers.model import State
 from workers.pipeline.estimates import Estimate
+from workers.pipeline.hours import Hours
 from workers.pipeline.pace import Pace
 from workers.pipeline.plan import Found
 from workers.pipeline.probing import Probed
@@ -17,7 +18,8 @@ class Plan:
     """What sending a list would come to at the moment `made_at` (Unix seconds).
 
     `has_ledger`: earlier recordings could be looked up. `probed` is None when no sample was asked for, `price` (a
-    minute of audio) when nobody named one. `longest` is how many seconds a recording has at most.
+    minute of audio) when nobody named one. `longest` is how many seconds a recording has at most, `hours` those outside
+    of which nothing is submitted.
     """
 
     backfill: str
@@ -28,6 +30,7 @@ class Plan:
     price: float | None
     has_ledger: bool
     made_at: float
+    hours: Hours | None = None
 
     @property
     def usable_share(self) -> float:
@@ -55,7 +58,10 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Until the last new recording is submitted, if the list were sent now."""
-        return self.pace.seconds(self.found.new, self.usable_share)
+        working = self.pace.seconds(self.found.new, self.usable_share)
+        if self.hours is None or not self.found.new:
+            return working
+        return self.hours.after_open(self.made_at, working) - self.made_at
 
     @property
     def submitted_at(self) -> float | None:
@@ -96,6 +102,7 @@ class Plan:
             "waiting_before": pace.own,
             "waiting_beside": [{"backfill": name, "recordings": number} for name, number in pace.others.items()],
             "obstacles": list(pace.obstacles),
+            "only_between": None if self.hours is None else str(self.hours),
             "seconds": self.seconds,
             "submitted_by": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(),
         }

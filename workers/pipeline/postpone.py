@@ -10,11 +10,12 @@ from sqlalchemy import Connection
 
 from workers.errors import Halted, LimiterUnavailable, Retryable
 from workers.ledger import course, recordings
-from workers.ledger.tables import PAUSED, RUNNING
+from workers.ledger.tables import CANCELLED, PAUSED, RUNNING
 from workers.model import Reason, Recording, State
 from workers.pipeline.api import closed_for
 from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
+from workers.pipeline.hours import hours, may_go
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -82,11 +83,11 @@ def give_back(
 
 
 def stands_still(resources: Resources, recording: Recording, *, by: str) -> bool:
-    """Whether the backfill of a recording that is out is paused or cancelled; gives the row of a paused one back.
+    """Whether the backfill of a recording that is out is not to go now; gives the row back unless it is cancelled.
 
     The row of a cancelled one is stopped by who cancels it, or by the sweep.
     """
-    if recording.backfill_state == RUNNING:
+    if recording.backfill_state == RUNNING and may_go(recording.only_between, time.time()):
         return False
     with resources.ledger.write() as tx:
         return hold_back(tx, recording, by=by)
@@ -94,13 +95,21 @@ def stands_still(resources: Resources, recording: Recording, *, by: str) -> bool
 
 def hold_back(tx: Connection, recording: Recording, *, by: str) -> bool:
     """As `stands_still`, in the caller's write and by what the ledger says now."""
-    state = course.state_behind(tx, recording.id)
-    if state == PAUSED and recording.state == State.VALIDATED and recording.reason == Reason.PAUSED:
-        recordings.amend(tx, recording, due_at=after(PAUSED_SECONDS))
-    elif state == PAUSED:
-        due_at = NOW if recording.state == State.QUEUED else after(PAUSED_SECONDS)
-        _put_back(tx, recording, due_at, reason=Reason.PAUSED, detail=None, by=by)
-    return state != RUNNING
+    behind = course.behind(tx, recording.id)
+    if behind.state == CANCELLED:
+        return True
+    if behind.state == PAUSED:
+        reason, until = Reason.PAUSED, after(PAUSED_SECONDS)
+    elif behind.only_between is not None and not may_go(behind.only_between, time.time()):
+        reason, until = Reason.QUIET_HOURS, hours(behind.only_between).opens_at(time.time())
+    else:
+        return False
+    if recording.state == State.VALIDATED and recording.reason == reason:
+        recordings.amend(tx, recording, due_at=until)
+    else:
+        due_at = NOW if recording.state == State.QUEUED else until
+        _put_back(tx, recording, due_at, reason=reason, detail=None, by=by)
+    return True
 
 
 def _put_back(tx: Connection, recording: Recording, due_at: float, *, reason: str, detail: str | None, by: str) -> None:

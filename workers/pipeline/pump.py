@@ -4,9 +4,9 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from workers import dispatch
 from workers.errors import PartUnreachable
-from workers.ledger import controls, recordings
+from workers.ledger import canaries, controls, recordings
 from workers.model import CallClass, Lane, Reason, Recording, State
+from workers.pipeline import bounds
 from workers.pipeline.alone import alone
 from workers.pipeline.api import PROBE_EVERY_SECONDS, closed_for
 from workers.pipeline.clock import NOW, after
@@ -49,6 +50,7 @@ def pump(resources: Resources, *, by: str) -> int:
 
 def _hand_out(resources: Resources, *, by: str) -> int:
     put_in_force(resources)
+    bounds.decide(resources)
     with resources.ledger.read() as tx:
         standing = controls.halt(tx, resources.client_key)
         way = way_back(tx, resources)
@@ -68,7 +70,7 @@ def _hand_out(resources: Resources, *, by: str) -> int:
 def _prove(resources: Resources, *, by: str) -> int:
     """Hands out a single recording, whose status look-up shows whether results can be fetched at all."""
     with resources.ledger.read() as tx:
-        if recordings.is_any_under_way(tx, UNDER_WAY):
+        if recordings.is_any_under_way(tx, UNDER_WAY, bounds.closed(tx)):
             return 0
     return _fill(resources, Lane.LIVE, 1, by=by) or _fill(resources, Lane.BACKFILL, 1, by=by)
 
@@ -81,33 +83,51 @@ def _fill(resources: Resources, lane: Lane, window: int, *, by: str) -> int:
         while waiting and len(handed_out) < room:
             order = _order(waiting, room - len(handed_out))
             shares, rows = Counter(order), {}
+            only = {turn.backfill_id: turn.only for turn in waiting}
             for one, share in shares.items():
-                got = recordings.hand_out(tx, lane, one, share, by=by, due_at=after(OUT_SECONDS))
+                got = recordings.hand_out(tx, lane, one, share, by=by, due_at=after(OUT_SECONDS), only=only[one])
                 rows[one] = iter(got)
                 if len(got) < share:
                     waiting = [turn for turn in waiting if turn.backfill_id != one]
             handed_out += [row for one in order for row in islice(rows[one], 1)]
-            waiting = [turn._replace(out=turn.out + shares[turn.backfill_id]) for turn in waiting]
+            waiting = [turn.after(shares[turn.backfill_id]) for turn in waiting if turn.most > shares[turn.backfill_id]]
     return _send(handed_out)
 
 
 class _Turn(NamedTuple):
-    """Whose turn it is, the smallest first: who has the fewest out, then who was served longest ago, then by lot."""
+    """Whose turn it is, the smallest first: who has the fewest out, then who was served longest ago, then by lot.
+
+    At most so many recordings of it may go, and of a canary only those (ids).
+    """
 
     out: int
     served_at: float
     lot: float
     backfill_id: int
+    most: float = math.inf
+    only: Sequence[int] | None = None
+
+    def after(self, share: int) -> "_Turn":
+        """The turn once so many of its recordings have been handed out."""
+        return self._replace(out=self.out + share, most=self.most - share)
 
 
 def _turns(tx: Connection, lane: Lane, window: int) -> tuple[list[_Turn], int]:
-    """The backfills that have something to hand out, and for how many recordings there is room."""
-    out = recordings.out(tx, lane)
+    """The backfills that have something to hand out now, and for how many recordings there is room."""
+    closed = bounds.closed(tx)
+    out = recordings.out(tx, lane, closed)
     room = min(window - sum(one.number for one in out.values()), BATCH)
     waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
-    none = recordings.Out(0, 0.0)
-    there = [(one, out.get(one, none)) for one in waiting]
-    return [_Turn(has.number, has.newest_at, random.random(), one) for one, has in there], room  # noqa: S311 a lot
+    turns = []
+    for one in (one for one in waiting if one.id not in closed):
+        has = out.get(one.id, recordings.Out(0, 0.0))
+        turn = _Turn(has.number, has.newest_at, random.random(), one.id)  # noqa: S311 a lot
+        if one.canary_state == canaries.FLYING:
+            ready = canaries.ready(tx, one.id, lane, time.time())
+            turn = turn._replace(most=len(ready), only=ready)
+        if turn.most:
+            turns.append(turn)
+    return turns, room
 
 
 def _order(waiting: Iterable[_Turn], room: int) -> list[int]:
@@ -118,18 +138,21 @@ def _order(waiting: Iterable[_Turn], room: int) -> list[int]:
     """
     turns = list(waiting)
     heapify(turns)
-    order = []
-    for _ in range(room):
+    order: list[int] = []
+    while turns and len(order) < room:
         first = turns[0]
         order.append(first.backfill_id)
-        heapreplace(turns, first._replace(out=first.out + 1, served_at=math.inf))
+        if first.most > 1:
+            heapreplace(turns, first.after(1)._replace(served_at=math.inf))
+        else:
+            heappop(turns)
     return order
 
 
 def _probe(resources: Resources, standing: controls.Halt, *, by: str) -> int:
     """Lets one recording find out whether the halt can be lifted."""
     with resources.ledger.write() as tx:
-        probe = recordings.oldest_unsubmitted(tx)
+        probe = bounds.oldest_unsubmitted(tx)
         if probe is not None and standing.call_class == CallClass.MEDIA:
             probe = _to_be_looked_up(tx, probe, by=by)
         if probe is not None and probe.state == State.PENDING:

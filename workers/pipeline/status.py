@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -14,10 +14,14 @@ from workers.ledger.states import ACTIVE, UNSUBMITTED
 from workers.ledger.tables import PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
+from workers.pipeline.bounds import Standing, bounds_json, standing
 from workers.pipeline.failures import Failure, failures
 from workers.pipeline.limit import limit_json
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
+
+#: Submitted, and on the way to a transcript.
+_COMING: Final = (State.SUBMITTING, State.TRANSCRIBING, State.COMPLETED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Status:
 
     `failures` has an entry for each state and reason that somebody should know of. `ahead` is how many recordings are
     submitted until the last of its own is: its own, and those of other running backfills that take turns with them.
-    `aside` counts the events of the whole inbox that were kept as refused or unmatched.
+    `aside` counts the events of the whole inbox that were kept as refused or unmatched. `bounds` says how it stands to
+    its caps, its canary and its quiet hours.
     """
 
     backfill: backfills.Backfill
@@ -38,6 +43,7 @@ class Status:
     halt: controls.Halt | None
     way_back: WayBack
     aside: Mapping[str, int]
+    bounds: Standing
 
     @property
     def submit(self) -> LimiterState | None:
@@ -69,13 +75,29 @@ class Status:
     def is_held(self) -> bool:
         """Whether nothing of it is submitted before something happens that nobody knows the time of."""
         stopped = self.backfill.state != RUNNING or self.halt is not None or self.way_back == WayBack.NONE
-        return stopped or self.outages > 0
+        return stopped or self.outages > 0 or self.waits_for_canary or self.is_capped
+
+    @property
+    def waits_for_canary(self) -> bool:
+        """Whether all but its canary is held until that has ended."""
+        return self.backfill.state == RUNNING and self.bounds.tally is not None
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether a cap is sure to be reached before its last recording is submitted."""
+        spent = self.bounds.spending
+        left = None if spent is None or spent.max_recordings is None else spent.max_recordings - spent.recordings
+        return left is not None and left < self.unsubmitted
 
     @property
     def waits_for_resume(self) -> bool:
-        """Whether nothing goes on before a paused backfill is resumed: this one, or those that have its duplicates."""
+        """Whether nothing goes on before a paused backfill is resumed: this one, or those that have its duplicates.
+
+        What paused itself at a cap has not come to rest before what it has submitted is at its end.
+        """
         if self.backfill.state == PAUSED and self.unsubmitted:
-            return True
+            under_way = sum(self.counts.states.get(state, 0) for state in _COMING)
+            return self.backfill.paused_for is None or not under_way
         return 0 < self.active == self.counts.shared_paused
 
     @property
@@ -88,13 +110,19 @@ class Status:
     def eta_seconds(self) -> float | None:
         """Until the last one is submitted at the present rate, None when nothing waits or nobody can know.
 
-        While a gate is closed nothing is used of the limit, so that then the rate is what it will allow.
+        While a gate is closed nothing is used of the limit, so that then the rate is what it will allow. Quiet hours
+        are counted in.
         """
         if self.submit is None or not self.unsubmitted or self.is_held:
             return None
         closed = max((gate.gate_seconds for gate in self.gates if gate.call_class != CallClass.STATUS), default=0.0)
-        rate = self.submit.rate if closed else self.submit.granted_per_second or self.submit.rate
-        return closed + self.ahead / rate if rate else None
+        idle = closed or self.bounds.opens_at is not None
+        rate = self.submit.rate if idle else self.submit.granted_per_second or self.submit.rate
+        if not rate:
+            return None
+        seconds, now = closed + self.ahead / rate, time.time()
+        hours = self.bounds.hours
+        return seconds if hours is None else hours.after_open(now, seconds) - now
 
     def as_json(self) -> dict[str, Any]:
         """The stable form of `retroscribe status --json`."""
@@ -102,6 +130,7 @@ class Status:
         return {
             "backfill": self.backfill.name,
             "state": self.backfill.state,
+            **bounds_json(self.backfill, self.bounds),
             "requested": counts.requested,
             "total": counts.total,
             "states": {str(state): counts.states.get(state, 0) for state in State},
@@ -182,7 +211,8 @@ def _status(
 ) -> Status:
     ahead = in_turns(_unsubmitted(counts), (number for other, number in waiting.items() if other != backfill.id))
     found = failures(tx, backfill, counts)
-    return Status(backfill, counts, funnel.speed(tx, backfill.id), found, ahead, **around)
+    bounds = standing(tx, backfill)
+    return Status(backfill, counts, funnel.speed(tx, backfill.id), found, ahead, bounds=bounds, **around)
 
 
 def _surroundings(tx: Connection, resources: Resources, calls: Mapping[CallClass, LimiterState]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -11,10 +11,12 @@ from sqlalchemy import Connection
 
 from workers import dispatch
 from workers.errors import InputError, PartUnreachable
-from workers.ledger import course
+from workers.ledger import canaries, course, spending
+from workers.ledger.backfills import Backfill
 from workers.ledger.states import UNSUBMITTED
 from workers.ledger.tables import CANCELLED, PAUSED, RUNNING
 from workers.model import State
+from workers.pipeline.bounds import at_cap, let_run, raise_cap
 from workers.pipeline.status import named
 from workers.resources import Resources
 
@@ -93,7 +95,9 @@ def pause(resources: Resources, name: str) -> Course:
     """
     with resources.ledger.write() as tx:
         target = named(tx, name)
-        changed = course.change_state(tx, target.id, (RUNNING,), PAUSED)
+        # What has paused itself would go on by itself, too.
+        by_itself = (PAUSED,) if target.paused_for else ()
+        changed = course.change_state(tx, target.id, (RUNNING, *by_itself), PAUSED)
         if course.state_of(tx, target.id) == CANCELLED:
             raise InputError(
                 f"{name} was cancelled: there is nothing left to pause, as `retroscribe status {name}` shows."
@@ -102,20 +106,42 @@ def pause(resources: Resources, name: str) -> Course:
     return Course(name, now.state, now.counts, changed)
 
 
-def resume(resources: Resources, name: str) -> Course:
-    """Lets a paused backfill go on at once; safe to repeat. Raises InputError for one that was cancelled."""
+def resume(resources: Resources, name: str, **caps: float | None) -> Course:
+    """Lets a paused backfill go on at once, with other `max_recordings` or `max_audio_seconds` if named (None: none).
+
+    One whose canary failed goes on in spite of it. Safe to repeat. Raises InputError for one that was cancelled, and
+    when its caps leave no room for anything.
+    """
     with resources.ledger.write() as tx:
+        course.hold(tx, named(tx, name).id)
         target = named(tx, name)
-        changed = course.change_state(tx, target.id, (PAUSED,), RUNNING)
-        if course.state_of(tx, target.id) == CANCELLED:
+        if target.state == CANCELLED:
             raise InputError(
                 f"{name} was cancelled, which `resume` does not take back: have its cancelled recordings begin anew "
                 f"with `retroscribe retry {name} --state cancelled`, or send its list again under another name."
             )
-        course.wake_validated(tx, target.id)
+        _make_room(tx, target, caps)
+        if target.canary_state == canaries.FAILED:
+            canaries.decide(tx, target.id, canaries.OVERRULED)
+        changed = let_run(tx, target)
     unannounced = wake_pump()
     now = look(resources, name)
     return Course(name, now.state, now.counts, changed, unannounced)
+
+
+def _make_room(tx: Connection, target: Backfill, caps: Mapping[str, float | None]) -> None:
+    """Changes the caps as wanted; raises InputError when there is no room under them then."""
+    name = target.name
+    if caps and spending.of(tx, target.id) is None:
+        raise InputError(
+            f"{name} was begun without a cap, so what it has spent was not counted: send what is left under another "
+            "name with `retroscribe run FILE --name OTHER` and the cap."
+        )
+    if caps:
+        spending.set_caps(tx, target.id, **caps)
+    spent = spending.of(tx, target.id)
+    if spent is not None and spent.reached is not None and (caps or target.state == PAUSED):
+        raise InputError(f"{name} stays as it is, for {at_cap(spent)}: {raise_cap(name, spent)}.")
 
 
 def cancel(resources: Resources, name: str, *, by: str) -> Iterator[Stopped]:

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import structlog
@@ -22,17 +22,20 @@ from workers.errors import (
 from workers.genesys.client import Accepted
 from workers.genesys.schemas import request_digest
 from workers.genesys.tokens import AccessToken
-from workers.ledger import course, events, recordings, submissions
+from workers.ledger import course, events, recordings, spending, submissions
 from workers.ledger.tables import RUNNING
 from workers.limits.guard import NotCalled
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Reason, Recording, State
 from workers.pipeline import acceptance, api, unknown
 from workers.pipeline.acceptance import Acceptance
+from workers.pipeline.bounds import pause_at_cap
 from workers.pipeline.callbacks import callback_uri
-from workers.pipeline.clock import after
+from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
+from workers.pipeline.hours import may_go
 from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, hold_back, postpone, stands_still
+from workers.pipeline.sent import Sent, settle
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
@@ -48,15 +51,19 @@ class _NotOurs(NotCalled):
 
 
 class _Stopped(_NotOurs):
-    """The recording's backfill is paused or cancelled."""
+    """The recording's backfill is paused or cancelled, or in its quiet hours."""
+
+
+class _NoRoom(_NotOurs):
+    """A cap of the recording's backfill leaves no room for it."""
 
 
 def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> bool:
     """Submits a validated recording; True when it was accepted and its chain goes on.
 
-    A message whose epoch is not the recording's does nothing, and nothing of a backfill that is paused or cancelled is
-    submitted. Raises Retryable with its delay when the API surely did not accept; an unknown outcome is recorded, never
-    repeated. Safe to repeat.
+    A message whose epoch is not the recording's does nothing, and nothing of a backfill that is paused or cancelled, in
+    its quiet hours or at a cap is submitted. Raises Retryable with its delay when the API surely did not accept; an
+    unknown outcome is recorded, never repeated. Safe to repeat.
     """
     acceptance.take_spooled(resources, by=by)
     with resources.ledger.read() as tx:
@@ -67,9 +74,12 @@ def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> b
     attempt = _Attempt(resources, recording, by)
     try:
         api.call(resources, CallClass.SUBMIT, attempt, lane=recording.lane, recording_id=recording.id)
-    except _Stopped:
+    except (_Stopped, _NoRoom) as why:
         with resources.ledger.write() as tx:
-            hold_back(tx, attempt.recording, by=by)
+            if isinstance(why, _NoRoom):
+                pause_at_cap(tx, attempt.recording)
+            if not hold_back(tx, attempt.recording, by=by):
+                recordings.amend(tx, attempt.recording, due_at=NOW)  # it may go again meanwhile
         return False
     except (_NotOurs, OutcomeUnknown, RequestRefused):
         return False
@@ -116,7 +126,7 @@ class _Attempt:
         log.info("recording_submitted", **ids)
         return accepted
 
-    def _post(self, token: AccessToken, sent: "_Sent", intended: float, not_before: float) -> Accepted:
+    def _post(self, token: AccessToken, sent: Sent, intended: float, not_before: float) -> Accepted:
         return self._resources.client.submit(
             token,
             self.recording.request,
@@ -126,21 +136,11 @@ class _Attempt:
             not_before=not_before,
         )
 
-    def _intend(self) -> "_Sent":
+    def _intend(self) -> Sent:
         """Writes down what is about to be sent; raises _NotOurs when that is not for us to do, or not now."""
         resources, epoch = self._resources, self.recording.epoch + 1
         with resources.ledger.write() as tx:
-            if course.state_behind(tx, self.recording.id) != RUNNING:
-                raise _Stopped
-            leave = api.leave(tx, resources, self.recording)
-            if (
-                leave == api.Leave.HALTED
-                or self.recording.state != State.VALIDATED
-                or way_back(tx, resources) == WayBack.NONE
-                or events.is_waiting(tx, self.recording.id)
-            ):
-                raise _NotOurs
-            self.probes = leave == api.Leave.PROBE
+            behind = self._check(tx)
             moved = recordings.move(
                 tx,
                 self.recording,
@@ -153,12 +153,33 @@ class _Attempt:
             if moved is None:
                 raise _NotOurs
             sent = self._open(tx, epoch)
+            if sent and behind.counted:
+                if not spending.reserve(tx, self.recording, behind.id, epoch):
+                    raise _NoRoom  # and what was written above is not
+                sent = replace(sent, counted_at=epoch)
         if sent is None:
             raise _NotOurs
         self.recording = moved
         return sent
 
-    def _open(self, tx: Connection, epoch: int) -> "_Sent | None":
+    def _check(self, tx: Connection) -> course.Behind:
+        """The recording's backfill, which stays as it is until this write ends; raises _NotOurs when it may not go."""
+        resources = self._resources
+        behind = course.behind(tx, self.recording.id)
+        if behind.state != RUNNING or not may_go(behind.only_between, time.time()):
+            raise _Stopped
+        leave = api.leave(tx, resources, self.recording)
+        if (
+            leave == api.Leave.HALTED
+            or self.recording.state != State.VALIDATED
+            or way_back(tx, resources) == WayBack.NONE
+            or events.is_waiting(tx, self.recording.id)
+        ):
+            raise _NotOurs
+        self.probes = leave == api.Leave.PROBE
+        return behind
+
+    def _open(self, tx: Connection, epoch: int) -> Sent | None:
         """A new submission, or the one to be repeated; None when that can't be done any more."""
         settings, recording = self._resources.settings, self.recording
         if recording.repeats is None:
@@ -166,7 +187,7 @@ class _Attempt:
             base_url = settings.callback_base_url
             uri = callback_uri(base_url, ref, settings.signing_secrets) if base_url else None
             digest = request_digest(recording.request, uri)
-            return _Sent(
+            return Sent(
                 submissions.open_next(tx, recording.id, callback_ref=ref, epoch=epoch, request_digest=digest), ref, uri
             )
         submission = submissions.get(tx, recording.repeats)
@@ -176,11 +197,11 @@ class _Attempt:
             unknown.not_repeated(tx, recording, str(problem), by=self._by)
             return None
         submissions.reopen(tx, submission, epoch=epoch)
-        return _Sent(submission.id, submission.callback_ref, uri)
+        return Sent(submission.id, submission.callback_ref, uri)
 
-    def _not_accepted(self, sent: "_Sent", error: ApiError) -> None:
+    def _not_accepted(self, sent: Sent, error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:
-            settled = _settle(tx, sent, submissions.NOT_SENT, error)
+            settled = settle(tx, sent, submissions.NOT_SENT, error)
             present = recordings.get(tx, self.recording.id)
             if present and (present.state, present.epoch) == (State.VALIDATED, self.recording.epoch):
                 return present  # written before by a commit that was not heard of
@@ -201,9 +222,9 @@ class _Attempt:
         # Not before it is committed: it may have to be written once more.
         self.recording = self._write(write) or self.recording
 
-    def _refused(self, sent: "_Sent", error: ApiError) -> None:
+    def _refused(self, sent: Sent, error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:
-            settled = _settle(tx, sent, submissions.REFUSED, error)
+            settled = settle(tx, sent, submissions.REFUSED, error)
             if settled.outcome == submissions.UNKNOWN:
                 detail = f"Its repetition was refused, the first sending may have been accepted: {error}"
                 unknown.mark(tx, self.recording, Reason.REPEAT_REFUSED, detail, by=self._by)
@@ -218,11 +239,11 @@ class _Attempt:
         if failed:
             audit(failed)
 
-    def _unknown(self, sent: "_Sent", error: ApiError) -> None:
+    def _unknown(self, sent: Sent, error: ApiError) -> None:
         due_at = after(self._resources.settings.unknown_after_seconds)
 
         def write(tx: Connection) -> None:
-            _settle(tx, sent, submissions.UNKNOWN, error)
+            settle(tx, sent, submissions.UNKNOWN, error)
             unknown.mark(tx, self.recording, Reason.OUTCOME_UNKNOWN, str(error), by=self._by, due_at=due_at)
 
         self._write(write)
@@ -240,18 +261,3 @@ class _Attempt:
             except LedgerUnavailable:
                 if time.time() > (self.recording.due_at or 0) or self._resources.stopping.wait(1):
                     raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A submission under way; `callback_uri` is a secret, None when the API can't reach us."""
-
-    submission_id: int
-    callback_ref: str
-    callback_uri: str | None = field(repr=False)
-
-
-def _settle(tx: Connection, sent: _Sent, outcome: str, error: ApiError) -> submissions.Submission:
-    return submissions.settle(
-        tx, sent.submission_id, outcome, http_status=error.status, correlation_id=error.correlation_id
-    )

@@ -14,7 +14,7 @@ from workers.ledger import controls, events, recordings
 from workers.ledger.states import SWEPT
 from workers.ledger.tables import RUNNING
 from workers.model import Lane, Recording, State
-from workers.pipeline import acceptance, unknown
+from workers.pipeline import acceptance, bounds, unknown
 from workers.pipeline.alone import alone
 from workers.pipeline.api import closed_for
 from workers.pipeline.clock import after
@@ -74,7 +74,8 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
         return
     gate = closed_for(resources)
     with resources.ledger.read() as tx:
-        out = sum(one.number for lane in Lane for one in recordings.out(tx, lane).values())
+        closed = bounds.closed(tx)
+        out = sum(one.number for lane in Lane for one in recordings.out(tx, lane, closed).values())
         halted = controls.halt(tx, resources.client_key) is not None
     # No more messages can be missing than there are rows out without one in a queue: those in a worker's hands, and
     # the lost. Of a worker's hands the oldest are sent again for nothing, which does nothing.
@@ -82,7 +83,7 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
     again: list[Recording] = []
     with resources.ledger.write() as tx:
         for recording in due:
-            if recording.backfill_state != RUNNING and hold_back(tx, recording, by=by):
+            if (recording.backfill_state != RUNNING or recording.only_between) and hold_back(tx, recording, by=by):
                 continue
             if halted or gate > OUT_SECONDS or len(again) >= missing:
                 recordings.amend(tx, recording, due_at=after(max(gate, OUT_SECONDS)))
