@@ -238,6 +238,7 @@ class TestWhatIsSaidOfACap:
         answer = command("resume", "q3", "--max-recordings", cap)
 
         assert (answer.code, "q3 is running again" in answer.out) == (OK, True)
+        assert ("Its cap is 2 recordings now." if int(cap) else "It has no cap on recordings now.") in answer.out
         assert spent(desk).max_recordings == (int(cap) or None)
         assert sweep(desk.resources, by=BY) == 1
         assert go(desk, desk.now(second))

@@ -72,6 +72,10 @@ def resume(
         typer.echo(json.dumps(_json(now)))
         return
     _say(f"{name} is running{' again' if now.changed else ' already'}: {counted(now.waiting)} to be submitted.")
+    if max_recordings is not None:
+        _say(f"Its cap is {counted(max_recordings)} now." if max_recordings else "It has no cap on recordings now.")
+    if max_audio_hours is not None:
+        _say(f"Its cap is {max_audio_hours:g} audio hours now." if max_audio_hours else "It has no cap on hours now.")
     if now.unannounced:
         errors.print(f"{now.unannounced} The recordings are stored and go on by themselves then.")
 
