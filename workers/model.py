@@ -77,6 +77,7 @@ class Reason(StrEnum):
     WEBHOOK = "webhook"
     POLLED = "polled"
     EMPTY = "empty"
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,28 @@
 """What several subcommands need: resources of a home that is really there, and a console."""
 
+import getpass
 import logging
+import os
+import socket
 import sys
+from collections.abc import Iterable
 from typing import Final
 
+import typer
 from rich.console import Console
 
 from config import queues
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
-from workers.errors import PartUnreachable
+from workers.errors import InputError, PartUnreachable
 from workers.ledger.engine import sqlite_path
 from workers.resources import Resources, get_resources
 
 #: Wide enough that nothing is wrapped or cut for whoever reads our output from a pipe or a file.
 _UNBOUNDED: Final = 10_000
+
+#: The history keeps that many characters of who did something.
+BY_LENGTH: Final = 128
 
 # On a terminal it asks for the width each time.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
@@ -55,6 +63,31 @@ def missing_consumers(settings: Settings) -> set[str]:
     from workers import dispatch
 
     return set(queues.ALL) - dispatch.consumed_queues()
+
+
+def person(command: str) -> str:
+    """Who gives the command, for the history."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under an id without a name
+        user = str(os.getuid())
+    return f"retroscribe {command} ({user}@{socket.gethostname()})"[:BY_LENGTH]
+
+
+def confirm(what: Iterable[str], question: str, refusal: str, *, as_json: bool) -> None:
+    """Shows what is at stake and asks; raises InputError with the refusal where nobody can answer, Abort after a no."""
+    for line in what:
+        errors.print(line)
+    if as_json or not sys.stdin.isatty():
+        raise InputError(f"{refusal}: add --yes to confirm that.")
+    if not typer.confirm(question, err=True):
+        errors.print("Nothing was changed.")
+        raise typer.Abort
+
+
+def counted(number: int, noun: str = "recording") -> str:
+    """1 recording, 2 recordings."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

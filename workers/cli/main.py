@@ -10,7 +10,21 @@ import typer
 from typer.exceptions import TyperException
 
 from config.settings import SettingsProblem
-from workers.cli import demo, doctor, explain, export, limit, listing, operations, parts, run, search, status, up
+from workers.cli import (
+    demo,
+    doctor,
+    explain,
+    export,
+    forget,
+    limit,
+    listing,
+    operations,
+    parts,
+    run,
+    search,
+    status,
+    up,
+)
 from workers.errors import (
     Halted,
     InputError,
@@ -49,7 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, run, status, listing, explain, operations, limit, search, export, doctor, demo, parts):
+for module in (up, run, status, listing, explain, operations, limit, search, export, forget, doctor, demo, parts):
     module.register(app)
 
 

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from workers.genesys.events import Event, parse_event
-from workers.ledger import events, recordings, submissions
+from workers.ledger import erasure, events, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.ledger.submissions import Submission
 from workers.model import Reason, Recording, State
@@ -59,7 +59,11 @@ def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
 
 def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
     submission = submissions.by_callback_ref(tx, callback_ref)
-    recording = recordings.get(tx, submission.recording_id) if submission else None
+    # Held: one that is forgotten at this moment is seen here as forgotten, or has this event removed with the others.
+    recording = recordings.lock(tx, submission.recording_id) if submission else None
+    owner = submissions.owner(tx, event.transcription_id)
+    if _is_forgotten(tx, owner, recording):
+        return Receipt(Verdict.IGNORED)
     if recording is None:
         new = events.store(tx, _arrival(callback_ref, None, event, packed, events.UNMATCHED))
         return Receipt(Verdict.UNMATCHED if new else Verdict.DUPLICATE)
@@ -67,13 +71,20 @@ def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Rec
         return Receipt(Verdict.MISMATCHED, recording.id, recording.media_id)
     if recording.state == State.FORGOTTEN:
         return Receipt(Verdict.IGNORED)
-    owner = submissions.owner(tx, event.transcription_id)
     if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
         detail = "its transcription id belongs to another recording"
         new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, detail))
         return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
     new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.NEW))
     return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id)
+
+
+def _is_forgotten(tx: Connection, owner: int | None, recording: Recording | None) -> bool:
+    """Whether the transcription is that of another recording, which was forgotten: its text is not kept anywhere."""
+    if owner is None or (recording is not None and recording.id == owner):
+        return False
+    other = recordings.lock(tx, owner)
+    return other is not None and other.state == State.FORGOTTEN
 
 
 def look_soon(resources: Resources, callback_ref: str) -> None:
@@ -95,6 +106,9 @@ def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Record
         recording = recordings.lock(tx, recording_id)
         if recording is None:
             return None
+        if recording.state == State.FORGOTTEN:
+            erasure.erase_text(tx, recording_id)
+            return recording
         waiting = [(stored, parse_event(stored.payload)) for stored in events.waiting(tx, recording_id)]
         waiting.sort(key=lambda pair: (pair[1].transcript is None, pair[1].status == "completed"))
         for stored, event in waiting:

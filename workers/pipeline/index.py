@@ -6,14 +6,14 @@ import structlog
 
 from workers import dispatch
 from workers.errors import SearchUnavailable
-from workers.genesys.events import parse_event
 from workers.ledger import events, recordings
 from workers.model import Recording, State
 from workers.pipeline.clock import after
+from workers.pipeline.documents import document_of, transcript_of
 from workers.pipeline.events import UNINDEXED_SECONDS, apply_waiting
 from workers.pipeline.finish import audit
+from workers.pipeline.taking_back import take_back, take_back_forgotten
 from workers.resources import Resources
-from workers.search.documents import document_from
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +32,17 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
         return
     if recording.state == State.COMPLETED:
         _write(resources, recording, by=by)
+    elif recording.state == State.FORGOTTEN:
+        take_back(resources, [recording])  # whoever wrote its document may have died before taking it back
 
 
 def _write(resources: Resources, recording: Recording, *, by: str) -> None:
     with resources.ledger.read() as tx:
         payload = events.transcript_payload(tx, recording.id)
-    transcript = parse_event(payload).transcript if payload else None
-    assert transcript is not None  # noqa: S101 `completed` is reached only with a transcript
-    document = document_from(recording, transcript, indexed_at=time.time(), version=1)
+    if payload is None:
+        return  # it was forgotten just now
+    transcript = transcript_of(payload)
+    document = document_of(recording, transcript, indexed_at=time.time())
     try:
         resources.index.upsert([document])
     except SearchUnavailable as error:
@@ -58,3 +61,5 @@ def _write(resources: Resources, recording: Recording, *, by: str) -> None:
             transcription_id=transcript.transcription_id,
             words=transcript.words,
         )
+    else:
+        take_back_forgotten(resources, [recording.id])

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from workers.genesys.events import parse_event
 from workers.ledger import events, recordings
 from workers.model import Recording, State
+from workers.pipeline.documents import document_of, transcript_of
+from workers.pipeline.taking_back import take_back_forgotten
 from workers.resources import Resources
-from workers.search.documents import Document, document_from
+from workers.search.documents import Document
 from workers.search.sqlite import SqliteIndex
 
 BATCH: Final = 100
@@ -29,6 +30,7 @@ def reindex(resources: Resources) -> Iterator[int]:
             if not batch:
                 return
             index.upsert([document for document in documents if document])
+            take_back_forgotten(resources, [recording.id for recording in batch])
             written, last = written + len(batch), batch[-1].id
             yield written
     finally:
@@ -36,7 +38,6 @@ def reindex(resources: Resources) -> Iterator[int]:
 
 
 def _document(recording: Recording, payload: bytes | None) -> Document | None:
-    transcript = parse_event(payload).transcript if payload else None
-    if transcript is None:
+    if payload is None:
         return None
-    return document_from(recording, transcript, indexed_at=recording.indexed_at or time.time(), version=1)
+    return document_of(recording, transcript_of(payload), indexed_at=recording.indexed_at or time.time())

@@ -40,6 +40,12 @@ class SearchIndex(Protocol):
         None begins with the first; a page of fewer than `most` is the last.
         """
 
+    def purge(self) -> str | None:
+        """Removes what deleted documents have left in the files; a sentence about what stays, if something does.
+
+        May take minutes when the index is large; writers may have to wait meanwhile.
+        """
+
     def check(self) -> None:
         """Says nothing when the index is in order; may take minutes. Raises SearchUnavailable with what is wrong."""
 

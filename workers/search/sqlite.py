@@ -12,6 +12,7 @@ from workers.search.excerpt import excerpt
 from workers.search.query import Query
 from workers.search.results import Hit, Results
 from workers.search.sqlite_file import connect, prepare
+from workers.search.sqlite_purge import purge
 from workers.search.sqlite_query import find
 from workers.search.sqlite_write import Row, document_of, row_of, write
 
@@ -83,6 +84,12 @@ class SqliteIndex:
             return connection.execute(
                 "SELECT ref, version FROM documents WHERE ref > ? ORDER BY ref LIMIT ?", (after_ref or "", most)
             ).fetchall()
+
+    def purge(self) -> str | None:
+        """Rewrites the file, for which it needs its size in free space; leaves nothing of deleted documents."""
+        with self._connection() as connection:
+            purge(connection)
+        return None
 
     def check(self) -> None:
         """Reads the whole file, which takes minutes when it is large; raises SearchUnavailable when it is damaged."""
