@@ -22,6 +22,7 @@ from workers.cli import (
     parts,
     run,
     search,
+    show,
     status,
     up,
 )
@@ -63,7 +64,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, run, status, listing, explain, operations, limit, search, export, forget, doctor, demo, parts):
+for module in (up, run, status, listing, explain, operations, limit, search, show, export, forget, doctor, demo, parts):
     module.register(app)
 
 
