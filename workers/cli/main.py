@@ -20,6 +20,7 @@ from workers.cli import (
     listing,
     operations,
     parts,
+    reconcile,
     run,
     search,
     show,
@@ -64,7 +65,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (up, run, status, listing, explain, operations, limit, search, show, export, forget, doctor, demo, parts):
+for module in (
+    up,
+    run,
+    status,
+    listing,
+    explain,
+    operations,
+    limit,
+    search,
+    show,
+    export,
+    reconcile,
+    forget,
+    doctor,
+    demo,
+    parts,
+):
     module.register(app)
 
 

@@ -33,7 +33,7 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
     if recording.state == State.COMPLETED:
         _write(resources, recording, by=by)
     elif recording.state == State.FORGOTTEN:
-        take_back(resources, [recording])  # whoever wrote its document may have died before taking it back
+        take_back(resources, [recording.ref])  # whoever wrote its document may have died before taking it back
 
 
 def _write(resources: Resources, recording: Recording, *, by: str) -> None:

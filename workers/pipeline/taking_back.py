@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from workers.ledger import recordings
-from workers.model import Recording, State
+from workers.model import State
 from workers.resources import Resources
 from workers.search.index import SearchIndex
 
@@ -12,12 +12,12 @@ def take_back_forgotten(resources: Resources, recording_ids: Sequence[int]) -> N
     """Removes the documents of those that were forgotten while they were written: to be called after that."""
     with resources.ledger.read() as tx:
         found = [recordings.get(tx, one) for one in recording_ids]
-    take_back(resources, [one for one in found if one is not None and one.state == State.FORGOTTEN])
+    take_back(resources, [one.ref for one in found if one is not None and one.state == State.FORGOTTEN])
 
 
-def take_back(resources: Resources, forgotten: Sequence[Recording]) -> None:
+def take_back(resources: Resources, refs: Sequence[str]) -> None:
     """Removes documents that should not be there, also what deleting leaves of them in the index's files."""
-    there = [one.ref for one in forgotten if version_in(resources.index, one.ref) is not None]
+    there = [ref for ref in refs if version_in(resources.index, ref) is not None]
     for ref in there:
         resources.index.delete(ref)
     if there:
