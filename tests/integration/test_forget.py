@@ -82,7 +82,7 @@ def test_forgetting_removes_the_text_and_leaves_a_receipt(desk: Desk, command: D
         *_, receipt = recordings.history(tx, one.id)
     assert (receipt["from_state"], receipt["to_state"], receipt["reason"]) == ("indexed", "forgotten", "forgotten")
     assert receipt["by"].startswith("retroscribe forget (")
-    assert receipt["detail"] == "Asked to forget it: its transcript and 1 event removed."
+    assert "(its transcript and 1 event); it is not transcribed again." in receipt["detail"]
     assert "forgotten" in command("explain", "m-1").out
     assert len(command("events", "m-1", "--json").json) == 1
 
@@ -137,6 +137,20 @@ def test_an_answer_that_comes_after_it_was_forgotten_is_on_record_and_no_double(
 
     assert (desk.state(one), desk.now(one).transcription_id) == (State.FORGOTTEN, "t-1")
     assert desk.submissions(one)[0].outcome == submissions.ACCEPTED
+
+
+@pytest.mark.both_ledgers
+def test_asked_for_again_it_counts_as_a_duplicate_that_was_forgotten(desk: Desk, command: DeskCommand) -> None:
+    one, _ = spoken(desk, "m-1")
+    command("forget", "m-1", "--yes")
+
+    desk.ask(["m-1"], backfill="q4", lane=Lane.LIVE)
+
+    assert (desk.state(one), len(desk.submissions(one))) == (State.FORGOTTEN, 1)
+    assert "1 forgotten on request, so not transcribed again" in command("status", "q4").out
+    answer = command("list", "q4", "--json").json
+    assert (answer["state"], answer["duplicate"], answer["reason"]) == ("forgotten", True, "forgotten")
+    assert command("retry", "q3", "--state", "forgotten").code == USAGE
 
 
 def test_a_media_id_stands_for_all_its_recordings_and_a_ref_for_one(desk: Desk, command: DeskCommand) -> None:

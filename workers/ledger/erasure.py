@@ -43,8 +43,8 @@ def forget(tx: Connection, recording: Recording, *, by: str) -> Recording:
     A message or a POST of it that has not begun does nothing then, and what comes of one that has is not kept.
     """
     had_transcript, bodies = erase_text(tx, recording.id)
-    had = "its transcript" if had_transcript else "no transcript"
-    detail = f"Asked to forget it: {had} and {bodies} event{'' if bodies == 1 else 's'} removed."
+    had = f"{'its transcript' if had_transcript else 'no transcript'} and {bodies} event{'' if bodies == 1 else 's'}"
+    detail = f"What was said in it was removed on request ({had}); it is not transcribed again."
     moved = recordings.move(
         tx, recording, State.FORGOTTEN, by=by, reason=Reason.FORGOTTEN, detail=detail, new_epoch=True
     )
