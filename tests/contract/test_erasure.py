@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.remains import files_with
-from tests.support.search import document, found
+from tests.support.search import NOON, document, found
 from workers.errors import LedgerUnavailable
 from workers.ledger import engine
 from workers.ledger.engine import Ledger
 from workers.search import sqlite_purge
 from workers.search.sqlite import SqliteIndex
+from workers.search.sqlite_write import write
 
 WORDS = [f"word{number}" for number in range(3000)]
 
@@ -67,30 +68,37 @@ class TestIndex:
     def test_a_purged_one_holds_no_word_of_what_was_deleted_and_finds_the_rest(self, path: Path) -> None:
         dice = random.Random(2)
         with closing(SqliteIndex(path)) as index, closing(SqliteIndex(path)) as other:
-            for batch in range(20):
+            for batch in range(40):
                 index.upsert(
                     [
-                        document(f"{number}", " ".join(dice.choices(WORDS, k=60)), f"secretly{number} common")
+                        document(
+                            f"{number}",
+                            " ".join(dice.choices(WORDS, k=12)),
+                            f"secretly{number} common",
+                            created_at=NOON + (number + dice.random() * 100),
+                        )
                         for number in range(batch * 10, batch * 10 + 10)
                     ]
                 )
-            assert other.count() == 200
-            gone = dice.sample(range(200), 20)
+            assert other.count() == 400
+            gone = dice.sample(range(400), 60)
             with closing(sqlite3.connect(path)) as look:
                 statement = "SELECT body FROM documents JOIN bodies USING (id) WHERE ref = ?"
                 bodies = b"".join(look.execute(statement, (f"ref-{one}",)).fetchone()[0] for one in gone)
                 kept = [body for (body,) in look.execute("SELECT body FROM bodies")]
             rest = [body for body in kept if body not in bodies]
-            for one in gone:
-                index.delete(f"ref-{one}")
+            # As an SQLite that was built to leave what it deletes.
+            with closing(sqlite3.connect(path, isolation_level=None)) as deleting:
+                deleting.execute("PRAGMA secure_delete = OFF")
+                write(deleting, {f"ref-{one}": None for one in gone})
             assert files_with(path.parent, bodies, but_not=rest) != []
 
             assert index.purge() is None
 
             assert files_with(path.parent, bodies, but_not=rest) == []
             assert [one for one in gone if words_in_files(path.parent, f"ecretly{one}")] == []
-            assert (other.count(), len(found(other, "common", size=100))) == (180, 100)
-            assert all(found(other, f"secretly{one}") == [f"{one}"] for one in range(200) if one not in gone)
+            assert (other.count(), len(found(other, "common", size=100))) == (340, 100)
+            assert all(found(other, f"secretly{one}") == [f"{one}"] for one in range(400) if one not in gone)
             index.check()
 
     def test_purging_is_done_in_steps_and_merges_all_there_is(

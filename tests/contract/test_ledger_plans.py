@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, funnel, listing, recordings
+from workers.ledger import backfills, comparing, funnel, listing, recordings
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -76,3 +76,12 @@ def test_the_pump_looks_for_a_lane_among_what_is_pending_in_it(steps: Steps) -> 
 
     assert by_lane in steps(lambda tx: recordings.waiting_backfills(tx, Lane.LIVE))
     assert by_lane in steps(lambda tx: recordings.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0))
+
+
+def test_recordings_are_gone_through_by_ref_without_sorting_them(steps: Steps) -> None:
+    assert steps(lambda tx: comparing.indexed(tx, after_ref="a", most=500)) == {
+        searched("INDEX sqlite_autoindex_recordings_2 (ref>?)")
+    }
+    assert searched("INDEX sqlite_autoindex_recordings_2 (ref=?)") in steps(
+        lambda tx: comparing.by_refs(tx, ["a", "b"])
+    )

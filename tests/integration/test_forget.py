@@ -2,15 +2,19 @@
 
 import threading
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from tests.support.command import run_command
 from tests.support.desk import BY, Desk, completed, request
 from tests.support.desk_command import DeskCommand
-from workers.ledger import backfills, events, recordings, submissions
+from tests.support.eventually import eventually
+from tests.support.race import someone_waits
+from workers.ledger import backfills, erasure, events, recordings, submissions
 from workers.ledger.states import FORGETTABLE
 from workers.ledger.tables import events as inbox
 from workers.ledger.tables import transcripts
@@ -235,24 +239,41 @@ class TestRaces:
         assert desk.way(one)[-2:] == [State.COMPLETED, State.FORGOTTEN]
 
     @pytest.mark.both_ledgers
-    def test_an_event_that_is_being_stored(self, desk: Desk) -> None:
-        """The receiver's transaction is open when forgetting begins, or the other way round: one waits."""
-        for number in range(15):
-            one, ref = transcribing(desk, f"m-{number}")
-            body = completed(f"t-m-{number}", *SAID)
-            together = threading.Barrier(2)
+    def test_an_event_that_is_delivered_in_the_middle_of_it(self, desk: Desk) -> None:
+        one, ref = transcribing(desk, "m-1")
+        body = completed("t-m-1", *SAID)
 
-            def deliver(ref: str = ref, body: bytes = body, together: threading.Barrier = together) -> None:
-                together.wait(10)
-                receive(desk.resources, ref, body)
+        with ThreadPoolExecutor(1) as pool:
+            with desk.resources.ledger.write() as tx:
+                locked = recordings.lock(tx, one.id)
+                assert locked is not None
+                erasure.forget(tx, locked, by=BY)
+                delivery = pool.submit(receive, desk.resources, ref, body)
+                eventually(lambda: delivery.done() or someone_waits(desk.resources.ledger))
+            verdict = delivery.result(30).verdict
 
-            delivery = threading.Thread(target=deliver)
-            delivery.start()
-            together.wait(10)
-            forget(desk.resources, one, by=BY)
-            delivery.join(30)
-            index(desk.resources, one.id, by=BY)
-            assert (desk.state(one), kept(desk, one)) == (State.FORGOTTEN, [])
+        assert (verdict, kept(desk, one)) == ("ignored", [])
+
+    @pytest.mark.both_ledgers
+    def test_an_event_that_is_being_stored_when_it_begins(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        one, ref = transcribing(desk, "m-1")
+        store = events.store
+
+        with ThreadPoolExecutor(1) as pool:
+            forgetting: list[Future[object]] = []
+
+            def forget_meanwhile(tx: Connection, arrival: events.Arrival) -> bool:
+                stored = store(tx, arrival)
+                forgetting.append(pool.submit(forget, desk.resources, one, by=BY))
+                eventually(lambda: forgetting[0].done() or someone_waits(desk.resources.ledger))
+                return stored
+
+            monkeypatch.setattr(events, "store", forget_meanwhile)
+            assert receive(desk.resources, ref, completed("t-m-1", *SAID)).verdict == "stored"
+            forgetting[0].result(30)
+
+        index(desk.resources, one.id, by=BY)
+        assert (desk.state(one), kept(desk, one), in_search(desk)) == (State.FORGOTTEN, [], [])
 
     @pytest.mark.both_ledgers
     def test_an_event_of_its_transcription_for_another_callback_or_an_unknown_one(self, desk: Desk) -> None:
