@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# A process a core; a file's tests share servers, so they stay together.
+TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 STAMP := .venv/.installed
 
 .PHONY: help setup lock check test test-all demo bench clean
@@ -28,10 +30,10 @@ check: $(STAMP)  ## lint, format, types and import rules
 	$(BIN)/lint-imports
 
 test: $(STAMP)  ## every test that fits into six minutes on two cores
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 test-all: $(STAMP)  ## every test
-	$(BIN)/python -m pytest --all
+	$(TESTS) --all
 
 demo: $(STAMP)  ## 300 recordings through the whole pipeline against a local stand-in for the API
 	$(BIN)/retroscribe demo

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from benchmarks import gate
+from benchmarks import gate, urgent
 from benchmarks.intake import command as intake
 from benchmarks.limiter import command as limiter
 from benchmarks.limiter.stage import BenchmarkFailed
@@ -18,6 +18,7 @@ def main() -> int:
     intake.add_arguments(names.add_parser("intake", help=intake.__doc__, description=intake.__doc__))
     limiter.add_arguments(names.add_parser("limiter", help=limiter.__doc__, description=limiter.__doc__))
     gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
+    urgent.add_arguments(names.add_parser("urgent", help=urgent.__doc__, description=urgent.__doc__))
     options = parser.parse_args()
     for name in [name for name in os.environ if name.startswith(("RETROSCRIBE_", "GENESYS_"))]:
         del os.environ[name]  # no run may touch a real deployment
@@ -33,6 +34,8 @@ def main() -> int:
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.name == "gate":
         return gate.run(options)
+    if options.name == "urgent":
+        return urgent.run(options)
     if options.name == "limiter":
         return limiter.run(options)
     if options.name == "intake":

@@ -139,7 +139,17 @@ class Settings(BaseSettings):
         90, ge=30, description="How many seconds a worker owns a submission; more than the call's 25."
     )
     max_attempts: int = Field(8, ge=1, le=100, description="Tries of one recording before it fails; 429s don't count.")
-    flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower pages, on 127.0.0.1.")
+    flower_host: str = Field(
+        "127.0.0.1", description="Address of the Flower pages; beyond this machine they ask for a password."
+    )
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower pages.")
+    flower_basic_auth: SecretStr | None = Field(
+        None, description="user:password that the Flower pages ask for; several comma-separated; unset: nothing."
+    )
+    flower_read_only: bool = Field(
+        default=True,
+        description="Whether the Flower pages only show; false: who has a password may stop workers and tasks.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
 
     @field_validator("webhook_secrets", "languages", "allowed_codecs", mode="before")
@@ -165,6 +175,15 @@ class Settings(BaseSettings):
         for number, secret in enumerate(value, 1):
             if len(secret.get_secret_value()) < 16:
                 raise ValueError(f"secret {number} is shorter than 16 characters; `openssl rand -hex 32` makes one")
+        return value
+
+    @field_validator("flower_basic_auth")
+    @classmethod
+    def _user_and_password(cls, value: SecretStr | None) -> SecretStr | None:
+        for one in value.get_secret_value().split(",") if value else ():
+            user, _, password = one.partition(":")
+            if not user.strip() or len(password) < 8:
+                raise ValueError("must be user:password with at least 8 characters of password, comma-separated")
         return value
 
     @field_validator("redis_url")
@@ -292,7 +311,7 @@ def _sentence(error: ValidationError) -> str:
     # A secret is never shown, and of a URL neither the user nor the password that may stand in it.
     value = re.sub(r"//.*@", "//***@", str(first["input"]), flags=re.DOTALL)
     value = re.sub(r"(?i)(password=)[^&]*", r"\1***", value)[:80]
-    shown = "" if "secret" in name.lower() else f" (it is {value!r})"
+    shown = "" if re.search("secret|auth", name.lower()) else f" (it is {value!r})"
     return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
 
 

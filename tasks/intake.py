@@ -14,7 +14,8 @@ from workers.resources import get_resources
 log = structlog.get_logger(__name__)
 
 
-@app.task(name=task_names.ENQUEUE, bind=True, base=BaseTask, ignore_result=False)
+# Flower shows the first 200 characters of the result: there may be 10,000 reasons in it.
+@app.task(name=task_names.ENQUEUE, bind=True, base=BaseTask, ignore_result=False, resultrepr_maxsize=200)
 def run(self: BaseTask, /, **message: Any) -> dict[str, Any]:
     """Stores the recordings of a message; the result, kept a day, has a verdict on each entry.
 

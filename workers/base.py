@@ -1,10 +1,12 @@
 """The base of all tasks: retries by error class, ids in the log context, readable in Flower."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from celery import Task
+from kombu.exceptions import OperationalError
 
 from workers.errors import Retryable
 
@@ -13,7 +15,8 @@ log = structlog.get_logger(__name__)
 # Used when neither the error nor the pipeline knows a delay: the ledger or Redis is away.
 DEFAULT_RETRY_SECONDS = 5.0
 MAX_COUNTDOWN_SECONDS = 30.0
-SHOWN = ("recording_id", "media_id", "epoch", "backfill")
+# Flower cuts them at some 50 characters.
+SHOWN = ("media_id", "recording_id", "epoch", "backfill")
 
 
 def representations(kwargs: Mapping[str, Any]) -> dict[str, str]:
@@ -56,6 +59,9 @@ class BaseTask(Task[Any, Any]):
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         log.error("task_failed", error=type(exc).__name__)
+        # Flower finds tasks by their result, which a failed one has not; its exception is shown and not searched.
+        with suppress(OperationalError, OSError):
+            self.send_event("task-failing", retry=False, result=f"error={type(exc).__name__}")
         super().on_failure(exc, task_id, args, kwargs, einfo)
 
     def stop_chain(self) -> None:

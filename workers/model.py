@@ -73,6 +73,9 @@ class Reason(StrEnum):
     ASKED_AGAIN = "asked_again"
     GIVEN_BACK = "given_back"
     HALTED = "halted"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    HANDED_OVER = "handed_over"
     RESENT = "resent"
     WEBHOOK = "webhook"
     POLLED = "polled"
@@ -106,7 +109,8 @@ def _options_text(languages: tuple[str, ...], redaction_policy_id: str | None, s
 class Recording:
     """A recording as the ledger has it; times are Unix seconds.
 
-    `repeats` is the id of the submission that the next POST repeats byte for byte, None when it is a new one.
+    `backfill_state` is running, paused or cancelled. `repeats` is the id of the submission that the next POST repeats
+    byte for byte, None when it is a new one.
     """
 
     id: int
@@ -114,6 +118,7 @@ class Recording:
     request: TranscriptionRequest
     backfill_id: int
     backfill: str
+    backfill_state: str
     lane: Lane
     state: State
     epoch: int

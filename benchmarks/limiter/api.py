@@ -56,7 +56,11 @@ class Api:
 
     def submits(self) -> int:
         """How many submissions were made so far, 429s included."""
-        return int(self._http.get("/_sandbox/stats").raise_for_status().json()["submits"])
+        return int(self._stats()["submits"])
+
+    def accepted(self) -> set[str]:
+        """The media ids that were accepted so far."""
+        return set(self._stats()["accepted"])
 
     def fault(self, faults: dict[str, Any]) -> None:
         """Makes the API misbehave."""
@@ -64,6 +68,9 @@ class Api:
 
     def close(self) -> None:
         self._http.close()
+
+    def _stats(self) -> dict[str, Any]:
+        return dict(self._http.get("/_sandbox/stats").raise_for_status().json())
 
     def _announced(self, stage: Stage) -> bool:
         found = (re.match(r"export (GENESYS_\w+)=(\S+)", line) for line in stage.said(NAME))

@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 from config import queues, task_names
 from tests.support.desk import Desk
 from tests.support.machine import Answer, Ends, Message, Part, Point, Transcription, WatchedLedger, World
-from workers.errors import LedgerUnavailable
+from workers.errors import InputError, LedgerUnavailable
 from workers.ledger import funnel
 from workers.ledger.states import ACTIVE, TRANSITIONS
 from workers.model import Lane, Reason, State
-from workers.pipeline import decisions, operations
+from workers.pipeline import decisions, operations, steering
 from workers.pipeline.events import Verdict, receive
 
 ROUNDS = 150
@@ -254,17 +254,25 @@ class Submissions(RuleBasedStateMachine):
             self.paid_again += self._count(Reason.RETRIED, Reason.RESUBMITTED) - before
 
     def order(self, draw: Draw) -> None:
-        what = draw(st.sampled_from(["ask again", "ask again, live", "pause", "resume"]))
+        what = draw(st.sampled_from(["ask again", "ask again, live", "pause", "resume", "cancel"]))
         if what.startswith("ask"):
             media_ids = [row["media_id"] for row in self.world.rows("SELECT media_id FROM recordings")]
             lane = Lane.LIVE if what.endswith("live") else Lane.BACKFILL
             self._person(lambda _: self.desk.ask(media_ids, lane=lane, backfill="q4"))
+        elif what == "cancel":
+            self._person(lambda by: list(steering.cancel(self.world.resources, NAME, by=by)))
         else:
-            state = "paused" if what == "pause" else "running"
-            self.world.ledger.books.execute("UPDATE backfills SET state = ? WHERE name = ?", (state, NAME))
+            steer = steering.pause if what == "pause" else steering.resume
+            self._person(lambda _: steer(self.world.resources, NAME))
 
     def _person(self, work: Any) -> None:
-        note(self.world.start("a person", work))
+        """What a person has done, unless the command refuses it."""
+
+        def refusable(by: str) -> None:
+            with suppress(InputError):
+                work(by)
+
+        note(self.world.start("a person", refusable))
 
     def _retry(self, pays_again: bool) -> None:
         for row in self.world.rows("SELECT name FROM backfills"):
@@ -391,9 +399,9 @@ class Submissions(RuleBasedStateMachine):
             self.world.close()
 
     def _calm_down(self) -> None:
-        """All faults end, and time goes by until nothing happens any more."""
+        """All faults end, what is paused goes on, and time goes by until nothing happens any more."""
         world = self.world
-        world.ledger.books.execute("UPDATE backfills SET state = 'running'")
+        self._person(lambda _: steering.resume(world.resources, NAME))
         for worker in list(world.in_hand):
             while worker in world.in_hand:
                 note(world.go(worker))

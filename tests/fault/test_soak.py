@@ -1,4 +1,4 @@
-"""Every fault at once, by chance and seeded, while parts die: nothing lost, nothing paid twice, the counts add up."""
+"""Every fault at once, by chance, while parts die: nothing lost, leaked or paid twice, and the counts add up."""
 
 import random
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.fleet import PAID_FOR, PARTS, RATE, Broker, Fleet, assert_nothing_lost_nothing_twice
+from tests.support.leaks import assert_nothing_leaked
 from tests.support.sandbox import Sandbox
 from workers.model import State
 from workers.pipeline.status import status
@@ -78,3 +79,4 @@ def test_with_all_faults_at_once_each_recording_has_one_end_and_the_counts_add_u
     assert found["requested"] == ends + found["duplicates"] + found["intake_rejects"] == number + len(UNUSABLE) + 7
     assert found["accepted_twice"] == 0
     assert stormy.resources.index.search(parse(f'"{FOREIGN_WORDS}"')).total == 0
+    assert_nothing_leaked(stormy)

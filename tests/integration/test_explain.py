@@ -172,7 +172,7 @@ class TestWhatHappensNext:
 
 
 class TestObstacles:
-    @pytest.mark.parametrize("state", [State.PENDING, State.VALIDATED])
+    @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])
     def test_a_paused_backfill_is_named_with_the_way_to_resume_it(self, desk: Desk, state: State) -> None:
         one = brought_to(desk, state)
         _pause(desk)
@@ -184,15 +184,16 @@ class TestObstacles:
         )
         assert told.sentence.startswith("Once that is over, ")
 
-    def test_a_queued_one_of_a_paused_backfill_is_still_looked_up(self, desk: Desk) -> None:
-        one = brought_to(desk, State.QUEUED)
-        _pause(desk)
+    @pytest.mark.parametrize("state", [State.PENDING, State.QUEUED, State.VALIDATED])
+    def test_one_that_has_not_stopped_yet_after_a_cancel_does_so_soon(self, desk: Desk, state: State) -> None:
+        one = brought_to(desk, state)
+        with desk.resources.ledger.write() as tx:
+            tx.execute(backfills_table.update().values(state="cancelled"))
 
         told = next_of(desk, one)
 
-        assert told.obstacles == ()
-        assert told.sentence.startswith("A worker looks its media up")
-        assert "until `retroscribe resume q3`" in told.sentence
+        assert told.sentence.startswith("It stops unpaid within seconds, for q3 was cancelled")
+        assert (told.obstacles, told.choices) == ((), ())
 
     @pytest.mark.parametrize(
         ("state", "call_class", "halted"),

@@ -131,6 +131,13 @@ def test_explain(desk: Desk, command: DeskCommand, parked: Recording, indexed: R
     )
 
 
+def test_pause_resume_and_cancel(desk: Desk, command: DeskCommand) -> None:
+    desk.ask(["m-1"])
+
+    for steer in (["pause", "q3"], ["resume", "q3"], ["cancel", "q3", "--yes"]):
+        assert_as_documented(steer[0], [command(*steer, "--json").json])
+
+
 def test_events(desk: Desk, command: DeskCommand) -> None:
     receive(desk.resources, "0" * 32, failed("t-stranger", "no"))
 

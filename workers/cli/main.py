@@ -25,6 +25,7 @@ from workers.cli import (
     search,
     show,
     status,
+    steering,
     up,
 )
 from workers.errors import (
@@ -72,6 +73,7 @@ for module in (
     listing,
     explain,
     operations,
+    steering,
     limit,
     search,
     show,

@@ -6,7 +6,8 @@ from typing import Final
 
 from config import queues
 from workers.cli.common import duration
-from workers.ledger.tables import RUNNING
+from workers.ledger.states import UNSUBMITTED
+from workers.ledger.tables import PAUSED
 from workers.model import CallClass, Lane, State
 from workers.pipeline.explain import Explained
 from workers.pipeline.way_back import NO_WAY, WayBack
@@ -30,20 +31,14 @@ def obstacles(one: Explained) -> list[str]:
     if state not in _CALLS:
         return []
     found = []
-    if state in (State.PENDING, State.VALIDATED):
-        if one.backfill_state != RUNNING:
-            found.append(stopped(one))
-        if one.around.way_back == WayBack.NONE:
-            found.append(NO_WAY)
+    if state in UNSUBMITTED and one.backfill_state == PAUSED:
+        name = one.recording.backfill
+        found.append(f"Backfill {name} is paused, so nothing of it is submitted until `retroscribe resume {name}`.")
+    if state in (State.PENDING, State.VALIDATED) and one.around.way_back == WayBack.NONE:
+        found.append(NO_WAY)
     if state == State.PENDING and one.around.way_back == WayBack.UNPROVED:
         found.append(UNPROVED)
     return [*found, *_halted(one), *_closed(one)]
-
-
-def stopped(one: Explained) -> str:
-    """That the recording's backfill is paused or cancelled, and how it goes on."""
-    name = one.recording.backfill
-    return f"Backfill {name} is {one.backfill_state}, so nothing of it is submitted until `retroscribe resume {name}`."
 
 
 def needed_queues(one: Explained) -> Collection[str]:

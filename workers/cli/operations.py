@@ -1,11 +1,7 @@
 """`retroscribe retry` and `retroscribe resolve`: what a person decides about recordings."""
 
-import getpass
 import json
 import logging
-import os
-import socket
-import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from config.logging import configure_logging
-from workers.cli.common import console, errors, existing_resources
+from workers.cli.common import confirm, console, counted, errors, existing_resources, person
 from workers.cli.completion import backfill_names
 from workers.errors import InputError
 from workers.ledger import backfills
@@ -28,8 +24,6 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 ALL_LEFT_ALONE: Final = 3
-#: The history keeps that many characters of who did something.
-BY_LENGTH: Final = 128
 
 _DID: Final = {
     Reason.RETRIED: "retried: handed out as the queues have room",
@@ -76,14 +70,15 @@ def retry(
     """Has recordings that failed, were rejected or were cancelled begin anew.
 
     Left alone are those that the API may have accepted without saying that they failed, and those of which an event
-    waits. Safe to repeat. Exit codes: 0 done, or nothing to do; 2 wrong use; 3 all were left alone.
+    waits. A backfill that was cancelled runs again then. Safe to repeat. Exit codes: 0 done, or nothing to do; 2 wrong
+    use; 3 all were left alone.
     """
     from workers.pipeline import operations
 
     _check_reason(reason)
     resources = existing_resources()
     states = list(dict.fromkeys(state or [State.FAILED]))
-    done = _last(operations.retry(resources, name, states, reason=reason, pay_again=pay_again, by=_person("retry")))
+    done = _last(operations.retry(resources, name, states, reason=reason, pay_again=pay_again, by=person("retry")))
     if as_json:
         _echo({"backfill": name, "retried": done.done[Reason.RETRIED]}, done)
     elif not done.done and not done.left_alone:
@@ -134,7 +129,8 @@ def resolve(
     if what.backfill is not None and adopt is not None:
         raise InputError("--adopt is about one recording: name it by its ref or media id.")
     if what.backfill is not None and what.ids and not yes:
-        _confirm(what, as_json=as_json)
+        number = counted(len(what.ids))
+        confirm(_at_stake(what), f"Decide about {number}?", f"{number} would be decided about", as_json=as_json)
     done = _last(operations.resolve(resources, what.ids, decision))
     if as_json:
         _echo({"resolved": done.done.total(), "done": {str(key): number for key, number in done.done.items()}}, done)
@@ -152,7 +148,7 @@ def _decision(adopt: str | None, *, resubmit: bool, drop: bool, pay_again: bool)
         raise InputError("Say what to do, one of --adopt ID, --resubmit and --drop.")
     if pay_again and not resubmit:
         raise InputError("--pay-again goes with --resubmit only.")
-    by = _person("resolve")
+    by = person("resolve")
     if adopt is not None:
         if not 1 <= len(adopt) <= 128 or not adopt.isprintable() or " " in adopt or "/" in adopt:
             raise InputError(f"{adopt!r} is no transcription id: 1 to 128 printable characters, no spaces or slashes.")
@@ -160,19 +156,14 @@ def _decision(adopt: str | None, *, resubmit: bool, drop: bool, pay_again: bool)
     return partial(decisions.resubmit, pay_again=pay_again, by=by) if resubmit else partial(decisions.drop, by=by)
 
 
-def _confirm(what: "Undecided", *, as_json: bool) -> None:
-    """Shows what is to be decided about and asks; raises InputError where nobody can answer."""
+def _at_stake(what: "Undecided") -> Iterator[str]:
+    """How many are to be decided about, by state and reason, and some of them."""
     for (state, reason), number in what.counts.items():
-        errors.print(f"{number} {state}, {reason or 'without a reason'}")
+        yield f"{number} {state}, {reason or 'without a reason'}"
     for one in what.examples:
-        errors.print(f"  {one.media_id} (ref {one.ref}): {one.detail or one.reason or one.state}")
+        yield f"  {one.media_id} (ref {one.ref}): {one.detail or one.reason or one.state}"
     if len(what.ids) > len(what.examples):
-        errors.print(f"  and {len(what.ids) - len(what.examples)} more")
-    if as_json or not sys.stdin.isatty():
-        raise InputError(f"{len(what.ids)} recordings would be decided about: add --yes to confirm that.")
-    if not typer.confirm(f"Decide about {_recordings(len(what.ids))}?", err=True):
-        errors.print("Nothing was changed.")
-        raise typer.Abort
+        yield f"  and {len(what.ids) - len(what.examples)} more"
 
 
 def _last(progress: "Iterator[Done]") -> "Done":
@@ -189,11 +180,13 @@ def _last(progress: "Iterator[Done]") -> "Done":
 def _show(done: "Done", resources: Resources, *, backfill: str, follow: str) -> None:
     """Says what was done and what was not, and where to look next."""
     for reason, number in done.done.items():
-        console.print(f"{_recordings(number)} {_DID[reason]}.", markup=False)
+        console.print(f"{counted(number)} {_DID[reason]}.", markup=False)
     for why, number in done.left_alone.items():
-        console.print(f"{_recordings(number)} left alone: {_LEFT[why].format(problem=done.problem)}.", markup=False)
+        console.print(f"{counted(number)} left alone: {_LEFT[why].format(problem=done.problem)}.", markup=False)
     if done.unannounced:
         errors.print(f"{done.unannounced} The recordings are stored and go on by themselves then.")
+    if done.reopened:
+        console.print(f"{backfill} was cancelled and runs again; what else of it was cancelled stays so.", markup=False)
     with resources.ledger.read() as tx:
         found = backfills.by_name(tx, backfill)
     if found is not None and found.state != RUNNING and not _SENT.isdisjoint(done.done):
@@ -206,6 +199,7 @@ def _show(done: "Done", resources: Resources, *, backfill: str, follow: str) -> 
 def _echo(head: dict[str, Any], done: "Done") -> None:
     left = {str(why): number for why, number in done.left_alone.items()}
     found = {**head, "left_alone": left, "problem": done.problem, "unannounced": done.unannounced}
+    found["reopened"] = done.reopened
     typer.echo(json.dumps(found, ensure_ascii=False))
 
 
@@ -216,16 +210,3 @@ def _code(done: "Done") -> int:
 def _check_reason(reason: str | None) -> None:
     if reason is not None and reason not in list(Reason):
         raise InputError(f"'{reason}' is no reason code: `retroscribe status NAME` shows those there are.")
-
-
-def _person(command: str) -> str:
-    """Who does it, for the history."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container may run under an id without a name
-        user = str(os.getuid())
-    return f"retroscribe {command} ({user}@{socket.gethostname()})"[:BY_LENGTH]
-
-
-def _recordings(number: int) -> str:
-    return f"{number} recording{'' if number == 1 else 's'}"

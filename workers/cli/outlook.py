@@ -7,8 +7,9 @@ from typing import Final
 
 from config import queues
 from workers.cli.common import duration
-from workers.cli.obstacles import local, obstacles, stopped
-from workers.ledger.tables import RUNNING
+from workers.cli.obstacles import local, obstacles
+from workers.ledger.states import UNSUBMITTED
+from workers.ledger.tables import CANCELLED
 from workers.model import Lane, Reason, State
 from workers.pipeline.explain import Explained
 
@@ -42,6 +43,8 @@ def outlook(one: Explained, nobody: str | None = None) -> Outlook:
     else:
         sentence, choices = _SENTENCES[one.recording.state](one), _choices(one)
         in_the_way += obstacles(one)
+    if one.backfill_state == CANCELLED and one.recording.state in UNSUBMITTED and not one.event_waits:
+        return Outlook(_stopping(one), tuple([nobody] if nobody else []), ())
     if in_the_way:
         sentence = f"Once that is over, {sentence[:1].lower()}{sentence[1:]}"
     return Outlook(sentence, tuple(in_the_way), tuple(choices))
@@ -68,10 +71,9 @@ def _pending(one: Explained) -> str:
 
 def _queued(one: Explained) -> str:
     queue = queues.LIVE if one.recording.lane == Lane.LIVE else queues.VALIDATE
-    then = "" if one.backfill_state == RUNNING else f" {stopped(one)}"
     return (
         f"A worker looks its media up when its message comes up in the queue {queue}; if that message is lost, the "
-        f"sweep sends one {_due(one, 'after')}.{then}"
+        f"sweep sends one {_due(one, 'after')}."
     )
 
 
@@ -82,6 +84,13 @@ def _validated(one: Explained) -> str:
     return (
         f"A worker {does} when its message comes up in the queue {queue} and the limit allows; if there is no such "
         f"message, the sweep sends one {_due(one, 'after')}."
+    )
+
+
+def _stopping(one: Explained) -> str:
+    name = one.recording.backfill
+    return (
+        f"It stops unpaid within seconds, for {name} was cancelled: the sweep, or `retroscribe cancel {name}`, does it."
     )
 
 

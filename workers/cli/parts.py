@@ -80,6 +80,8 @@ def receiver() -> None:
 def flower() -> None:
     """Runs the Flower pages, which show workers and tasks."""
     load_settings()
+    # Kubernetes sets it to tcp://... where a service is called flower, and Flower would take it for its option.
+    os.environ.pop("FLOWER_PORT", None)
     from config import flowerconfig
     from workers.app import app
 

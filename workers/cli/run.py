@@ -15,8 +15,9 @@ from workers.cli.status import details
 from workers.errors import InputError, PartUnreachable
 from workers.intake.entries import Defaults, check_backfill_name
 from workers.intake.manifest import RejectedFile, Row, backfill_name_from, read_manifest
-from workers.ledger import recordings
-from workers.ledger.states import ACTIVE
+from workers.ledger import backfills, recordings
+from workers.ledger.states import ACTIVE, UNSUBMITTED
+from workers.ledger.tables import CANCELLED, PAUSED
 from workers.model import Lane, Recording, State
 from workers.pipeline.status import Status, status
 from workers.pipeline.way_back import WayBack
@@ -30,6 +31,7 @@ SHOWN_REJECTS: Final = 5
 #: That many outages in a row without a success, and following makes no sense any more.
 OUTAGES: Final = 5
 SINGLE: Final = "single"
+_PAUSED: Final = "{name} is paused: nothing of it is submitted until `retroscribe resume {name}`."
 #: Who moves a recording, for its history.
 BY: Final = "retroscribe run"
 
@@ -50,7 +52,8 @@ def run(
 ) -> int:
     """Takes recordings in and shows how they get on until all are done; Ctrl-C leaves the work running.
 
-    Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them, 2 wrong input.
+    Exit codes: 0 all usable ones are indexed, 3 some failed or parked, 4 nothing works on them or they are paused, 2
+    wrong input.
     """
     if (file is None) == (media_id is None):
         raise InputError("Name a file (or - for standard input), or one recording with --media-id.")
@@ -75,6 +78,7 @@ def run(
     if _nobody_works(resources.settings):
         return STUCK
     if no_follow:
+        _say_if_paused(resources, backfill)
         return ALL_INDEXED
     return follow(resources, backfill) if asked is None else _follow_one(resources, asked, backfill)
 
@@ -97,6 +101,8 @@ def follow(resources: Resources, backfill: str) -> int:
     if stuck:
         errors.print(stuck)
         return STUCK
+    if now.backfill.state == CANCELLED:
+        errors.print(f"{backfill} was cancelled: what was paid for is at its end, and the rest was not submitted.")
     return exit_code(now)
 
 
@@ -107,7 +113,7 @@ def _follow_one(resources: Resources, asked: Recording, backfill: str) -> int:
         time.sleep(LOOK_SECONDS)
         with resources.ledger.read() as tx:
             now = recordings.get(tx, asked.id) or asked
-        stuck = _stuck(status(resources, backfill))
+        stuck = _paused(now) or _stuck(status(resources, backfill))
     ids = f", transcription id {now.transcription_id}" if now.transcription_id else ""
     console.print(f"{now.media_id}: {now.state}{ids}", markup=False)
     if now.detail:
@@ -138,6 +144,13 @@ def _nobody_works(settings: Settings) -> bool:
             "queues. The recordings are stored and go on by themselves then."
         )
     return bool(missing)
+
+
+def _say_if_paused(resources: Resources, name: str) -> None:
+    with resources.ledger.read() as tx:
+        backfill = backfills.by_name(tx, name)
+    if backfill is not None and backfill.state == PAUSED:
+        errors.print(_PAUSED.format(name=name))
 
 
 def _some_rows(file: str, defaults: Defaults) -> Iterator[Row]:
@@ -178,8 +191,25 @@ def _reported(rows: Iterator[Row], rejected: RejectedFile) -> Iterator[Row]:
         yield row
 
 
+def _paused(one: Recording) -> str | None:
+    """That the backfill which a recording belongs to now is paused, if that holds it back."""
+    if one.backfill_state != PAUSED or one.state not in UNSUBMITTED:
+        return None
+    return (
+        f"It belongs to {one.backfill}, which is paused: nothing of it is submitted until "
+        f"`retroscribe resume {one.backfill}`."
+    )
+
+
 def _stuck(now: Status) -> str | None:
     """Why following makes no sense, None while work gets on."""
+    if now.waits_for_resume and now.backfill.state == PAUSED:
+        return _PAUSED.format(name=now.backfill.name)
+    if now.waits_for_resume:
+        return (
+            f"What is left ({now.counts.shared_paused}) was asked for before by another backfill, which is paused: "
+            "`retroscribe status` shows which, and `retroscribe resume NAME` lets it go on."
+        )
     if now.halt is not None or (now.way_back == WayBack.NONE and now.unsubmitted):
         return "Nothing is submitted until that is mended; the recordings are stored and go on by themselves then."
     if now.outages >= OUTAGES:

@@ -13,6 +13,7 @@ from rich.text import Text
 from workers.cli.common import console, duration, existing_resources
 from workers.cli.completion import backfill_names
 from workers.cli.obstacles import UNPROVED
+from workers.ledger.tables import CANCELLED, PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import State
 from workers.pipeline.failures import Failure
@@ -126,7 +127,7 @@ def details(one: Status) -> RenderableType:
 
 def _word(one: Status) -> str:
     """The backfill's state, `done` when nothing of it is under way."""
-    return "done" if one.backfill.state == "running" and one.active == 0 else one.backfill.state
+    return "done" if one.backfill.state == RUNNING and one.active == 0 else one.backfill.state
 
 
 def remarks(one: Status) -> list[str]:
@@ -145,6 +146,7 @@ def remarks(one: Status) -> list[str]:
     lines += [f"{gate.call_class} calls wait {duration(gate.gate_seconds)} ({gate.gate_reason})" for gate in one.gates]
     if one.eta_seconds is not None:
         lines.append(f"about {duration(one.eta_seconds)} until the last one is submitted")
+    lines += _stopped(one)
     if one.halt is not None:
         lines.append(f"HALTED: {one.halt.detail}")
     if one.way_back == WayBack.NONE:
@@ -152,6 +154,19 @@ def remarks(one: Status) -> list[str]:
     elif one.way_back == WayBack.UNPROVED and one.unsubmitted:
         lines.append(UNPROVED)
     return [*lines, *_for_a_person(one)]
+
+
+def _stopped(one: Status) -> list[str]:
+    """That the backfill does not run, and what follows."""
+    name, held = one.backfill.name, one.counts.shared_paused
+    lines = []
+    if one.backfill.state == PAUSED:
+        lines.append(f"paused: nothing of it is submitted until `retroscribe resume {name}`")
+    elif one.backfill.state == CANCELLED and one.unsubmitted:
+        lines.append(f"cancelled: {one.unsubmitted} stop within seconds, or with `retroscribe cancel {name}` once more")
+    if held:
+        lines.append(f"{held} asked for before by a backfill that is paused, and submitted when that one is resumed")
+    return lines
 
 
 def _learned(submit: LimiterState) -> str:

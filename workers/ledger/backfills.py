@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from workers.errors import InputError
-from workers.ledger import bulk, submissions
+from workers.ledger import bulk, course, submissions
 from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
-from workers.ledger.tables import RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
+from workers.ledger.tables import CANCELLED, RUNNING, backfills, duplicates, intake_rejects, recordings, transitions
 from workers.model import Lane, Reason, State, TranscriptionRequest
 
 #: Asked for again, these begin anew, unless something was accepted for them before.
 _BEGIN_ANEW = (State.CANCELLED, State.REJECTED, State.FAILED)
-
-
-_STATE = select(backfills.c.state).where(backfills.c.id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,10 @@ class Intake:
 
 
 def ensure(tx: Connection, name: str, options: Mapping[str, Any]) -> Backfill:
-    """The backfill of that name, made when new. Raises InputError when it exists and an option differs."""
+    """The backfill of that name, made when new.
+
+    Raises InputError when it exists and an option differs, or when it was cancelled.
+    """
     row = {"name": name, "options": json.dumps(options, sort_keys=True), "state": RUNNING, "created_at": time.time()}
     insert_or_ignore(tx, backfills, [row])
     backfill = by_name(tx, name)
@@ -73,17 +73,13 @@ def ensure(tx: Connection, name: str, options: Mapping[str, Any]) -> Backfill:
     if other:
         shown = ", ".join(f"{key} {backfill.options[key]!r}, not {options[key]!r}" for key in other)
         raise InputError(f"Backfill '{name}' exists with {shown}: repeat its options, or choose another name.")
+    _refuse_cancelled(name, backfill.state)
     return backfill
 
 
 def by_name(tx: Connection, name: str) -> Backfill | None:
     row = tx.execute(select(backfills).where(backfills.c.name == name)).mappings().first()
     return None if row is None else Backfill(**{**row, "options": json.loads(row["options"])})
-
-
-def is_running(tx: Connection, backfill_id: int) -> bool:
-    """Whether the backfill is neither paused nor cancelled."""
-    return tx.execute(_STATE, {"id": backfill_id}).scalar() == RUNNING
 
 
 def every(tx: Connection) -> list[Backfill]:
@@ -95,10 +91,12 @@ def every(tx: Connection) -> list[Backfill]:
 def add(tx: Connection, backfill: Backfill, lane: Lane, asked: Sequence[Asked], *, by: str) -> Intake:
     """Takes a batch of at most 2,000 entries in: the same request is one recording, in whichever backfill it is asked.
 
-    Safe to repeat: an entry that this backfill has asked for at the same place changes nothing.
+    Safe to repeat: an entry that this backfill has asked for at the same place changes nothing. Raises InputError when
+    the backfill has been cancelled.
     """
     # Two that take the same requests in at once would both find them new.
     one_after_the_other(tx, "intake")
+    _refuse_cancelled(backfill.name, course.state_of(tx, backfill.id))
     first: dict[bytes, Asked] = {}
     for one in asked:
         first.setdefault(one.fingerprint, one)
@@ -127,6 +125,14 @@ def refuse(tx: Connection, backfill: Backfill, refused: Sequence[Refused]) -> No
 def _asked_there(row: bulk.Known, backfill: Backfill, asked: Asked) -> bool:
     """Whether the recording is what this very entry asked for before."""
     return row.backfill_id == backfill.id and row.entry == asked.entry
+
+
+def _refuse_cancelled(name: str, state: str) -> None:
+    if state == CANCELLED:
+        raise InputError(
+            f"Backfill '{name}' was cancelled and takes nothing in: send the recordings under another name, or have "
+            f"those that were cancelled begin anew with `retroscribe retry {name} --state cancelled`."
+        )
 
 
 def _ask_again(

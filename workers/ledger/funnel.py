@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, case, func, select
 
-from workers.ledger.states import WITH_REASONS
+from workers.ledger.states import UNSUBMITTED, WITH_REASONS
 from workers.ledger.tables import (
     IS_ACCEPTED,
     IS_WITH_REASON,
+    PAUSED,
     RUNNING,
     backfills,
     double_acceptances,
@@ -29,9 +30,9 @@ EXAMPLES: Final = 3
 class Funnel:
     """What became of everything that a backfill asked for: requested = sum of states + duplicates + intake_rejects.
 
-    `shared_by_state` counts the recordings behind the duplicates that belong to other backfills; `empty` the indexed
-    ones without a word; `reasons` has, for each state in WITH_REASONS that there is, a count for each of its reason
-    codes, None for recordings without one.
+    `shared_by_state` counts the recordings behind the duplicates that belong to other backfills, `shared_paused` those
+    of them that are not submitted because theirs is paused; `empty` the indexed ones without a word; `reasons` has, for
+    each state in WITH_REASONS that there is, a count for each of its reason codes, None for recordings without one.
     `accepted_twice` counts recordings that were paid for more than once, `unknown_decided_at` (Unix seconds) is when
     the policy decides about the first of those whose outcome is unknown, None without any.
     """
@@ -40,6 +41,7 @@ class Funnel:
     duplicates: int
     duplicates_by_state: Mapping[str, int]
     shared_by_state: Mapping[str, int]
+    shared_paused: int
     intake_rejects: int
     reasons: Mapping[str, Mapping[str | None, int]]
     empty: int
@@ -104,6 +106,7 @@ def funnel(tx: Connection, backfill_id: int) -> Funnel:
         duplicates=sum(by_state.values()),
         duplicates_by_state=by_state,
         shared_by_state=shared,
+        shared_paused=_shared_paused(tx, backfill_id) if shared else 0,
         intake_rejects=int(tx.execute(_REJECTS, mine).scalar_one()),
         reasons=reasons,
         empty=empty,
@@ -168,3 +171,13 @@ def _duplicates(tx: Connection, backfill_id: int) -> tuple[dict[str, int], dict[
     )
     found = tx.execute(counted).all()
     return {row.state: row.number for row in found}, {row.state: row.elsewhere for row in found if row.elsewhere}
+
+
+def _shared_paused(tx: Connection, backfill_id: int) -> int:
+    paused = select(backfills.c.id).where(backfills.c.state == PAUSED, backfills.c.id != backfill_id)
+    theirs = tx.execute(paused).scalars().all()
+    if not theirs:
+        return 0
+    mine = select(func.count()).select_from(duplicates.join(recordings)).where(duplicates.c.backfill_id == backfill_id)
+    held = mine.where(recordings.c.backfill_id.in_(theirs), recordings.c.state.in_(UNSUBMITTED))
+    return int(tx.execute(held).scalar_one())

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
@@ -27,7 +27,15 @@ _REACHED_AT: Final = {
 _BEFORE_THE_ANSWER: Final = frozenset({State.VALIDATED, State.SUBMITTING})
 
 _FIELDS: Final = frozenset(field.name for field in fields(Recording))
-_COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"))
+_COLUMNS: Final = (*recordings.c, backfills.c.name.label("backfill"), backfills.c.state.label("backfill_state"))
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """How many recordings are with Celery and not submitted yet, and when the newest was handed out (Unix seconds)."""
+
+    number: int
+    newest_at: float
 
 
 def query() -> Select[Any]:
@@ -52,6 +60,7 @@ def from_row(row: RowMapping) -> Recording:
         ),
         backfill_id=row["backfill_id"],
         backfill=row["backfill"],
+        backfill_state=row["backfill_state"],
         lane=Lane(row["lane"]),
         state=State(row["state"]),
         epoch=row["epoch"],
@@ -230,21 +239,27 @@ def look_again(tx: Connection) -> int:
     return tx.execute(update(recordings).where(*accepted).values(due_at=time.time())).rowcount
 
 
-def outstanding(tx: Connection, lane: Lane) -> int:
-    """How many recordings of the lane are with Celery and not submitted yet."""
-    counted = select(func.count()).where(recordings.c.lane == lane, IS_OUT)
-    return int(tx.execute(counted).scalar_one())
+def out(tx: Connection, lane: Lane) -> dict[int, Out]:
+    """What each running backfill (id) has out in the lane, those left out that have nothing.
+
+    Recordings of a paused or cancelled backfill are not on their way to the API.
+    """
+    figures = (func.count().label("number"), func.max(recordings.c.queued_at).label("newest_at"))
+    counted = select(recordings.c.backfill_id, *figures).join_from(recordings, backfills)
+    mine = counted.where(recordings.c.lane == lane, IS_OUT, backfills.c.state == RUNNING)
+    rows = tx.execute(mine.group_by(recordings.c.backfill_id))
+    return {row.backfill_id: Out(row.number, row.newest_at or 0.0) for row in rows}
 
 
-def is_any_in(tx: Connection, states: Iterable[State]) -> bool:
-    """Whether a recording is in one of these states, which lie in SWEPT."""
-    return (
-        tx.execute(select(recordings.c.id).where(IS_SWEPT, recordings.c.state.in_(states)).limit(1)).first() is not None
-    )
+def is_any_under_way(tx: Connection, states: Iterable[State]) -> bool:
+    """Whether a recording is in one of these states, which lie in SWEPT, and its backfill does not hold it back."""
+    goes_on = (backfills.c.state == RUNNING) | ~IS_OUT
+    some = select(recordings.c.id).join_from(recordings, backfills)
+    return tx.execute(some.where(IS_SWEPT, recordings.c.state.in_(states), goes_on).limit(1)).first() is not None
 
 
 def waiting_backfills(tx: Connection, lane: Lane) -> Sequence[int]:
-    """The running backfills that have recordings to hand out now in the lane, in the order of their making."""
+    """The running backfills (ids) with recordings to hand out now in the lane; they run until this write ends."""
     waiting = select(recordings.c.id).where(
         recordings.c.backfill_id == backfills.c.id,
         IS_PENDING,
@@ -252,7 +267,7 @@ def waiting_backfills(tx: Connection, lane: Lane) -> Sequence[int]:
         recordings.c.due_at <= time.time(),
     )
     running = select(backfills.c.id).where(backfills.c.state == RUNNING, waiting.exists()).order_by(backfills.c.id)
-    return tx.execute(running).scalars().all()
+    return tx.execute(running.with_for_update(read=True)).scalars().all()
 
 
 def history(tx: Connection, recording_id: int) -> list[RowMapping]:

@@ -14,6 +14,7 @@ __all__ = [
     "SWEPT",
     "TERMINAL",
     "TRANSITIONS",
+    "UNSUBMITTED",
     "WITH_REASONS",
     "State",
     "check_transition",
@@ -31,6 +32,8 @@ ACTIVE: Final = frozenset(
         State.COMPLETED,
     }
 )
+#: Nothing is paid for yet, as far as the ledger knows: what stops when a backfill is cancelled.
+UNSUBMITTED: Final = frozenset({State.PENDING, State.QUEUED, State.VALIDATED})
 #: Active and handed out: what the sweep looks at when `due_at` has passed. The pump looks after `pending`.
 SWEPT: Final = ACTIVE - {State.PENDING}
 #: Nothing follows unless a person or an event wants it.

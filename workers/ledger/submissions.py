@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from workers.ledger.statements import change, insert_or_ignore, one_after_the_other
+from workers.ledger.statements import among, change, insert_or_ignore, one_after_the_other
 from workers.ledger.tables import double_acceptances, submissions
 
 OPEN: Final = "open"
@@ -183,6 +183,15 @@ def accepted_among(tx: Connection, recording_ids: Collection[int]) -> set[int]:
     return _among(tx, recording_ids, sure & submissions.c.failed_at.is_(None)) | _doubled(tx, recording_ids)
 
 
+def standing_ids(tx: Connection, recording_ids: Collection[int]) -> dict[int, str]:
+    """The newest transcription id of each of the recordings (ids) that has one that has not been proved failed."""
+    standing = submissions.c.transcription_id.is_not(None) & submissions.c.failed_at.is_(None)
+    mine = select(submissions.c.recording_id, submissions.c.transcription_id).where(
+        among(tx, submissions.c.recording_id, recording_ids), standing
+    )
+    return {row.recording_id: row.transcription_id for row in tx.execute(mine.order_by(submissions.c.number))}
+
+
 def perhaps_accepted_among(tx: Connection, recording_ids: Collection[int]) -> set[int]:
     """As `accepted_among`, with those of which nobody knows whether something was accepted."""
     perhaps = submissions.c.outcome.in_((ACCEPTED, OPEN, UNKNOWN))
@@ -190,12 +199,12 @@ def perhaps_accepted_among(tx: Connection, recording_ids: Collection[int]) -> se
 
 
 def _among(tx: Connection, recording_ids: Collection[int], condition: Any) -> set[int]:
-    mine = select(submissions.c.recording_id).where(submissions.c.recording_id.in_(recording_ids), condition)
+    mine = select(submissions.c.recording_id).where(among(tx, submissions.c.recording_id, recording_ids), condition)
     return set(tx.execute(mine).scalars())
 
 
 def _doubled(tx: Connection, recording_ids: Collection[int]) -> set[int]:
-    mine = select(double_acceptances.c.recording_id).where(double_acceptances.c.recording_id.in_(recording_ids))
+    mine = select(double_acceptances.c.recording_id).where(among(tx, double_acceptances.c.recording_id, recording_ids))
     return set(tx.execute(mine).scalars())
 
 

@@ -30,6 +30,9 @@ metadata: Final = MetaData()
 
 #: The state of a backfill that is neither paused nor cancelled.
 RUNNING: Final = "running"
+#: Nothing of it is handed out or submitted: until it is resumed, or for good.
+PAUSED: Final = "paused"
+CANCELLED: Final = "cancelled"
 
 # SQLite gives out row numbers by itself only for a column that is exactly INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")

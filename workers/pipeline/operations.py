@@ -7,13 +7,13 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from workers import dispatch
-from workers.errors import InputError, PartUnreachable
+from workers.errors import InputError
 from workers.ledger import backfills, events, recordings, submissions
 from workers.model import Reason, Recording, State
 from workers.pipeline.decisions import LeftAlone
 from workers.pipeline.finish import audit
 from workers.pipeline.status import named
+from workers.pipeline.steering import reopen, wake_pump
 from workers.pipeline.unknown import NotRepeatable
 from workers.resources import Resources
 
@@ -51,13 +51,15 @@ Decision = Callable[[Connection, Resources, Recording], Reason | LeftAlone]
 class Done:
     """How many recordings something was done about, by its reason code, and how many were left alone, by why.
 
-    `problem` says why a request can't be repeated, `unannounced` why the workers could not be told.
+    `problem` says why a request can't be repeated, `unannounced` why the workers could not be told. `reopened` is True
+    when the backfill had been cancelled and runs again.
     """
 
     done: Counter[Reason] = field(default_factory=Counter)
     left_alone: Counter[LeftAlone] = field(default_factory=Counter)
     problem: str | None = None
     unannounced: str | None = None
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def retry(
     """Has a backfill's own recordings that ended in these states begin anew, telling after each batch how far it is.
 
     One of which something may have been accepted is left alone unless it is to be paid for again, and in any case one
-    of which an event waits. Raises InputError for states that are not in ENDED. Safe to repeat and to interrupt.
+    of which an event waits. A cancelled backfill runs again then. Raises InputError for states that are not in ENDED,
+    and while what was cancelled has not all stopped. Safe to repeat and to interrupt.
     """
     with resources.ledger.read() as tx:
         target = named(tx, name)
@@ -92,10 +95,10 @@ def retry(
     for state in states:
         last: int | None = 0
         while last is not None:
-            last = _retry_some(resources, target.id, state, reason, last, so_far, pay_again=pay_again, by=by)
+            last = _retry_some(resources, target, state, reason, last, so_far, pay_again=pay_again, by=by)
             yield so_far
     if so_far.done:
-        so_far.unannounced = _wake_pump()
+        so_far.unannounced = wake_pump()
         yield so_far
 
 
@@ -141,7 +144,7 @@ def resolve(resources: Resources, ids: Sequence[int], decide: Decision) -> Itera
 
 def _retry_some(
     resources: Resources,
-    backfill_id: int,
+    target: backfills.Backfill,
     state: State,
     reason: str | None,
     after_id: int,
@@ -152,11 +155,13 @@ def _retry_some(
 ) -> int | None:
     """One batch in one transaction; gives the last id it looked at, None after the last batch."""
     with resources.ledger.write() as tx:
-        found = recordings.ids_in(tx, backfill_id, state, reason=reason, after_id=after_id, most=BATCH, hold=True)
+        found = recordings.ids_in(tx, target.id, state, reason=reason, after_id=after_id, most=BATCH, hold=True)
         waiting = events.waiting_among(tx, found)
         paid = set() if pay_again else submissions.perhaps_accepted_among(tx, found) - waiting
         anew = [one for one in found if one not in waiting and one not in paid]
+        reopened = bool(anew) and reopen(tx, target.id, target.name)
         recordings.begin_anew(tx, anew, state, by=by)
+    so_far.reopened |= reopened
     so_far.done += Counter({Reason.RETRIED: len(anew)})
     so_far.left_alone += Counter({LeftAlone.EVENT_WAITS: len(waiting), LeftAlone.PERHAPS_ACCEPTED: len(paid)})
     return found[-1] if len(found) == BATCH else None
@@ -183,16 +188,10 @@ def _decided(
     if events.is_waiting(tx, recording.id):
         return LeftAlone.EVENT_WAITS
     try:
-        return decide(tx, resources, recording)
+        verdict = decide(tx, resources, recording)
     except NotRepeatable as problem:
         so_far.problem = str(problem)
         return LeftAlone.NOT_REPEATABLE
-
-
-def _wake_pump() -> str | None:
-    """Why the pump could not be asked to run now, None when it was; it runs by itself each second."""
-    try:
-        dispatch.send_pump()
-    except PartUnreachable as error:
-        return str(error)
-    return None
+    if verdict in (Reason.REPEATED, Reason.RESUBMITTED):
+        so_far.reopened |= reopen(tx, recording.backfill_id, recording.backfill, wanted=recording.id)
+    return verdict

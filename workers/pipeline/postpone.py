@@ -6,11 +6,14 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
+from sqlalchemy import Connection
 
 from workers.errors import Halted, LimiterUnavailable, Retryable
-from workers.ledger import recordings
+from workers.ledger import course, recordings
+from workers.ledger.tables import PAUSED, RUNNING
 from workers.model import Reason, Recording, State
 from workers.pipeline.api import closed_for
+from workers.pipeline.clock import NOW, after
 from workers.pipeline.finish import audit
 from workers.resources import Resources
 
@@ -21,6 +24,8 @@ LONGEST_COUNTDOWN_SECONDS: Final = 30.0
 #: The sweep looks at a recording that is out this long after its message should have been worked on.
 OUT_SECONDS: Final = 60.0
 HALT_CHECK_SECONDS: Final = 60.0
+#: Validated recordings of a paused backfill are due when it is resumed; the sweep looks at them this seldom before.
+PAUSED_SECONDS: Final = 3600.0
 
 
 class GivenBack(Exception):
@@ -72,18 +77,44 @@ def give_back(
     """Puts the row back to wait `delay` seconds and a little jitter: validated media stays validated."""
     due_at = time.time() + delay + random.uniform(0, min(5.0, delay / 10 + 0.1))  # noqa: S311 jitter
     with resources.ledger.write() as tx:
-        if recording.state == State.QUEUED:
-            recordings.move(
-                tx,
-                recording,
-                State.PENDING,
-                by=by,
-                reason=reason,
-                detail=detail,
-                due_at=due_at,
-                attempts=recording.attempts,
-                new_epoch=True,
-            )
-        elif recordings.amend(tx, recording, due_at=due_at, reason=reason, detail=detail):
-            recordings.note(tx, recording, by=by, reason=reason, detail=detail)
+        _put_back(tx, recording, due_at, reason=reason, detail=detail, by=by)
     log.info("recording_given_back", recording_id=recording.id, reason=str(reason), delay_seconds=round(delay, 1))
+
+
+def stands_still(resources: Resources, recording: Recording, *, by: str) -> bool:
+    """Whether the backfill of a recording that is out is paused or cancelled; gives the row of a paused one back.
+
+    The row of a cancelled one is stopped by who cancels it, or by the sweep.
+    """
+    if recording.backfill_state == RUNNING:
+        return False
+    with resources.ledger.write() as tx:
+        return hold_back(tx, recording, by=by)
+
+
+def hold_back(tx: Connection, recording: Recording, *, by: str) -> bool:
+    """As `stands_still`, in the caller's write and by what the ledger says now."""
+    state = course.state_behind(tx, recording.id)
+    if state == PAUSED and recording.state == State.VALIDATED and recording.reason == Reason.PAUSED:
+        recordings.amend(tx, recording, due_at=after(PAUSED_SECONDS))
+    elif state == PAUSED:
+        due_at = NOW if recording.state == State.QUEUED else after(PAUSED_SECONDS)
+        _put_back(tx, recording, due_at, reason=Reason.PAUSED, detail=None, by=by)
+    return state != RUNNING
+
+
+def _put_back(tx: Connection, recording: Recording, due_at: float, *, reason: str, detail: str | None, by: str) -> None:
+    if recording.state == State.QUEUED:
+        recordings.move(
+            tx,
+            recording,
+            State.PENDING,
+            by=by,
+            reason=reason,
+            detail=detail,
+            due_at=due_at,
+            attempts=recording.attempts,
+            new_epoch=True,
+        )
+    elif recordings.amend(tx, recording, due_at=due_at, reason=reason, detail=detail):
+        recordings.note(tx, recording, by=by, reason=reason, detail=detail)

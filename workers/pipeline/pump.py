@@ -1,8 +1,14 @@
 """Keeps about 30 s of work in the queues: the backlog lives in the ledger, not in the broker."""
 
+import math
+import random
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from heapq import heapify, heapreplace
+from itertools import islice
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -62,23 +68,62 @@ def _hand_out(resources: Resources, *, by: str) -> int:
 def _prove(resources: Resources, *, by: str) -> int:
     """Hands out a single recording, whose status look-up shows whether results can be fetched at all."""
     with resources.ledger.read() as tx:
-        if recordings.is_any_in(tx, UNDER_WAY):
+        if recordings.is_any_under_way(tx, UNDER_WAY):
             return 0
     return _fill(resources, Lane.LIVE, 1, by=by) or _fill(resources, Lane.BACKFILL, 1, by=by)
 
 
 def _fill(resources: Resources, lane: Lane, window: int, *, by: str) -> int:
-    """Hands out one lane's recordings, an equal share to each running backfill that has some."""
+    """Hands out one lane's recordings so that each running backfill has as many out as the others, if it has some."""
+    handed_out: list[Recording] = []
     with resources.ledger.write() as tx:
-        room = min(window - recordings.outstanding(tx, lane), BATCH)
-        waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
-        handed_out: list[Recording] = []
-        for position, backfill_id in enumerate(waiting):
-            share = -(-(room - len(handed_out)) // (len(waiting) - position))
-            if share > 0:
-                due_at = after(OUT_SECONDS)
-                handed_out += recordings.hand_out(tx, lane, backfill_id, share, by=by, due_at=due_at)
+        waiting, room = _turns(tx, lane, window)
+        while waiting and len(handed_out) < room:
+            order = _order(waiting, room - len(handed_out))
+            shares, rows = Counter(order), {}
+            for one, share in shares.items():
+                got = recordings.hand_out(tx, lane, one, share, by=by, due_at=after(OUT_SECONDS))
+                rows[one] = iter(got)
+                if len(got) < share:
+                    waiting = [turn for turn in waiting if turn.backfill_id != one]
+            handed_out += [row for one in order for row in islice(rows[one], 1)]
+            waiting = [turn._replace(out=turn.out + shares[turn.backfill_id]) for turn in waiting]
     return _send(handed_out)
+
+
+class _Turn(NamedTuple):
+    """Whose turn it is, the smallest first: who has the fewest out, then who was served longest ago, then by lot."""
+
+    out: int
+    served_at: float
+    lot: float
+    backfill_id: int
+
+
+def _turns(tx: Connection, lane: Lane, window: int) -> tuple[list[_Turn], int]:
+    """The backfills that have something to hand out, and for how many recordings there is room."""
+    out = recordings.out(tx, lane)
+    room = min(window - sum(one.number for one in out.values()), BATCH)
+    waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
+    none = recordings.Out(0, 0.0)
+    there = [(one, out.get(one, none)) for one in waiting]
+    return [_Turn(has.number, has.newest_at, random.random(), one) for one, has in there], room  # noqa: S311 a lot
+
+
+def _order(waiting: Iterable[_Turn], room: int) -> list[int]:
+    """The backfills (ids) in the order in which their recordings are to be sent, one for each.
+
+    As messages are worked on in their order, who has as many out as the others is served as fast as they are, however
+    small the room is each time.
+    """
+    turns = list(waiting)
+    heapify(turns)
+    order = []
+    for _ in range(room):
+        first = turns[0]
+        order.append(first.backfill_id)
+        heapreplace(turns, first._replace(out=first.out + 1, served_at=math.inf))
+    return order
 
 
 def _probe(resources: Resources, standing: controls.Halt, *, by: str) -> int:

@@ -4,23 +4,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from workers.errors import InputError, LimiterUnavailable
 from workers.ledger import backfills, controls, events, funnel
-from workers.ledger.states import ACTIVE
-from workers.ledger.tables import RUNNING
+from workers.ledger.states import ACTIVE, UNSUBMITTED
+from workers.ledger.tables import PAUSED, RUNNING
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, State
 from workers.pipeline.failures import Failure, failures
 from workers.pipeline.limit import limit_json
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
-
-#: Recordings that have not been submitted yet, as far as the ledger knows.
-UNSUBMITTED: Final = (State.PENDING, State.QUEUED, State.VALIDATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,13 @@ class Status:
         """Whether nothing of it is submitted before something happens that nobody knows the time of."""
         stopped = self.backfill.state != RUNNING or self.halt is not None or self.way_back == WayBack.NONE
         return stopped or self.outages > 0
+
+    @property
+    def waits_for_resume(self) -> bool:
+        """Whether nothing goes on before a paused backfill is resumed: this one, or those that have its duplicates."""
+        if self.backfill.state == PAUSED and self.unsubmitted:
+            return True
+        return 0 < self.active == self.counts.shared_paused
 
     @property
     def unknown_decided_at(self) -> str | None:

@@ -22,7 +22,8 @@ from workers.errors import (
 from workers.genesys.client import Accepted
 from workers.genesys.schemas import request_digest
 from workers.genesys.tokens import AccessToken
-from workers.ledger import backfills, events, recordings, submissions
+from workers.ledger import course, events, recordings, submissions
+from workers.ledger.tables import RUNNING
 from workers.limits.guard import NotCalled
 from workers.limits.limiter import Permit
 from workers.model import CallClass, Reason, Recording, State
@@ -31,7 +32,7 @@ from workers.pipeline.acceptance import Acceptance
 from workers.pipeline.callbacks import callback_uri
 from workers.pipeline.clock import after
 from workers.pipeline.finish import audit
-from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, postpone
+from workers.pipeline.postpone import OUT_SECONDS, GivenBack, halted, hold_back, postpone, stands_still
 from workers.pipeline.way_back import WayBack, way_back
 from workers.resources import Resources
 
@@ -46,20 +47,30 @@ class _NotOurs(NotCalled):
     """The recording is not ours to submit."""
 
 
+class _Stopped(_NotOurs):
+    """The recording's backfill is paused or cancelled."""
+
+
 def submit(resources: Resources, recording_id: int, epoch: int, *, by: str) -> bool:
     """Submits a validated recording; True when it was accepted and its chain goes on.
 
-    A message whose epoch is not the recording's does nothing. Raises Retryable with its delay when the API surely did
-    not accept; an unknown outcome is recorded, never repeated. Safe to repeat.
+    A message whose epoch is not the recording's does nothing, and nothing of a backfill that is paused or cancelled is
+    submitted. Raises Retryable with its delay when the API surely did not accept; an unknown outcome is recorded, never
+    repeated. Safe to repeat.
     """
     acceptance.take_spooled(resources, by=by)
     with resources.ledger.read() as tx:
         recording = recordings.get(tx, recording_id)
-    if recording is None or recording.epoch != epoch or recording.state != State.VALIDATED:
+    mine = recording is not None and recording.epoch == epoch and recording.state == State.VALIDATED
+    if recording is None or not mine or stands_still(resources, recording, by=by):
         return False
     attempt = _Attempt(resources, recording, by)
     try:
         api.call(resources, CallClass.SUBMIT, attempt, lane=recording.lane, recording_id=recording.id)
+    except _Stopped:
+        with resources.ledger.write() as tx:
+            hold_back(tx, attempt.recording, by=by)
+        return False
     except (_NotOurs, OutcomeUnknown, RequestRefused):
         return False
     except Halted as error:
@@ -119,10 +130,12 @@ class _Attempt:
         """Writes down what is about to be sent; raises _NotOurs when that is not for us to do, or not now."""
         resources, epoch = self._resources, self.recording.epoch + 1
         with resources.ledger.write() as tx:
+            if course.state_behind(tx, self.recording.id) != RUNNING:
+                raise _Stopped
             leave = api.leave(tx, resources, self.recording)
             if (
                 leave == api.Leave.HALTED
-                or not backfills.is_running(tx, self.recording.backfill_id)
+                or self.recording.state != State.VALIDATED
                 or way_back(tx, resources) == WayBack.NONE
                 or events.is_waiting(tx, self.recording.id)
             ):
@@ -166,8 +179,11 @@ class _Attempt:
         return _Sent(submission.id, submission.callback_ref, uri)
 
     def _not_accepted(self, sent: "_Sent", error: ApiError) -> None:
-        def write(tx: Connection) -> None:
+        def write(tx: Connection) -> Recording | None:
             settled = _settle(tx, sent, submissions.NOT_SENT, error)
+            present = recordings.get(tx, self.recording.id)
+            if present and (present.state, present.epoch) == (State.VALIDATED, self.recording.epoch):
+                return present  # written before by a commit that was not heard of
             moved = recordings.move(
                 tx,
                 self.recording,
@@ -180,9 +196,10 @@ class _Attempt:
             )
             if moved is None:
                 unknown.free(tx, settled, str(error), by=self._by)
-            self.recording = moved or self.recording
+            return moved
 
-        self._write(write)
+        # Not before it is committed: it may have to be written once more.
+        self.recording = self._write(write) or self.recording
 
     def _refused(self, sent: "_Sent", error: ApiError) -> None:
         def write(tx: Connection) -> Recording | None:

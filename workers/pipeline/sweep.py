@@ -12,13 +12,15 @@ from config import queues
 from workers import dispatch
 from workers.ledger import controls, events, recordings
 from workers.ledger.states import SWEPT
+from workers.ledger.tables import RUNNING
 from workers.model import Lane, Recording, State
 from workers.pipeline import acceptance, unknown
 from workers.pipeline.alone import alone
 from workers.pipeline.api import closed_for
 from workers.pipeline.clock import after
 from workers.pipeline.events import UNINDEXED_SECONDS
-from workers.pipeline.postpone import OUT_SECONDS
+from workers.pipeline.postpone import OUT_SECONDS, hold_back
+from workers.pipeline.steering import finish_cancels
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -51,6 +53,7 @@ def _look(resources: Resources, *, by: str) -> int:
         late = events.recordings_with_waiting(tx, BATCH, time.time() - EVENT_IS_LATE_SECONDS)
     for recording_id, media_id in late[: _room(queues.INDEX)] if late else ():
         dispatch.send_index(recording_id, media_id)
+    stopped = finish_cancels(resources, by=by)
     with resources.ledger.read() as tx:
         due = {state: recordings.due(tx, state, time.time(), BATCH) for state in SWEPT}
     # Validated ones first: workers take submits before look-ups, so their messages seldom wait in a queue for long.
@@ -60,9 +63,9 @@ def _look(resources: Resources, *, by: str) -> int:
     _ask(resources, due[State.TRANSCRIBING], queues.POLL, dispatch.send_poll, POLL_ASKED_SECONDS)
     _ask(resources, due[State.COMPLETED], queues.INDEX, dispatch.send_index, UNINDEXED_SECONDS)
     figures = {str(state): len(rows) for state, rows in due.items() if rows}
-    if figures or late:
-        log.info("swept", **figures, late_events=len(late))
-    return sum(figures.values()) + len(late)
+    if figures or late or stopped:
+        log.info("swept", **figures, late_events=len(late), cancelled=stopped)
+    return sum(figures.values()) + len(late) + stopped
 
 
 def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
@@ -71,7 +74,7 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
         return
     gate = closed_for(resources)
     with resources.ledger.read() as tx:
-        out = sum(recordings.outstanding(tx, lane) for lane in Lane)
+        out = sum(one.number for lane in Lane for one in recordings.out(tx, lane).values())
         halted = controls.halt(tx, resources.client_key) is not None
     # No more messages can be missing than there are rows out without one in a queue: those in a worker's hands, and
     # the lost. Of a worker's hands the oldest are sent again for nothing, which does nothing.
@@ -79,6 +82,8 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
     again: list[Recording] = []
     with resources.ledger.write() as tx:
         for recording in due:
+            if recording.backfill_state != RUNNING and hold_back(tx, recording, by=by):
+                continue
             if halted or gate > OUT_SECONDS or len(again) >= missing:
                 recordings.amend(tx, recording, due_at=after(max(gate, OUT_SECONDS)))
                 continue

@@ -7,6 +7,7 @@ from config.settings import Settings
 from workers.genesys.schemas import request_digest
 from workers.ledger import events, recordings, submissions
 from workers.ledger.submissions import Submission
+from workers.ledger.tables import CANCELLED
 from workers.model import Reason, Recording, State, TranscriptionRequest
 from workers.pipeline.callbacks import callback_uri
 from workers.pipeline.clock import NOW, after
@@ -41,7 +42,8 @@ def lease_over(tx: Connection, resources: Resources, recording: Recording, *, by
 def decide(tx: Connection, resources: Resources, recording: Recording, *, by: str) -> None:
     """Parks or repeats a recording whose outcome has been unknown for too long, as the policy says.
 
-    An event that waits in the inbox is proof, so it goes first. What was repeated once is parked.
+    An event that waits in the inbox is proof, so it goes first. What was repeated once is parked, and so is what a
+    cancelled backfill has.
     """
     if events.is_waiting(tx, recording.id):
         recordings.amend(tx, recording, due_at=after(OUT_SECONDS))
@@ -49,7 +51,7 @@ def decide(tx: Connection, resources: Resources, recording: Recording, *, by: st
     submission = submissions.latest(tx, recording.id)
     detail = recording.detail
     repeats = resources.settings.unknown_policy == "resubmit" and recording.reason != Reason.REPEAT_IMPOSSIBLE
-    if repeats and submission is not None and submission.sends == 1:
+    if repeats and recording.backfill_state != CANCELLED and submission is not None and submission.sends == 1:
         try:
             repeat(tx, resources.settings, recording, submission, by=by)
         except NotRepeatable as problem:

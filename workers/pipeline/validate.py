@@ -12,7 +12,15 @@ from workers.model import CallClass, Media, Reason, Recording, State
 from workers.pipeline import api
 from workers.pipeline.clock import after
 from workers.pipeline.finish import audit
-from workers.pipeline.postpone import HALT_CHECK_SECONDS, OUT_SECONDS, GivenBack, give_back, halted, postpone
+from workers.pipeline.postpone import (
+    HALT_CHECK_SECONDS,
+    OUT_SECONDS,
+    GivenBack,
+    give_back,
+    halted,
+    postpone,
+    stands_still,
+)
 from workers.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -21,15 +29,15 @@ log = structlog.get_logger(__name__)
 def validate(resources: Resources, recording_id: int, epoch: int, *, by: str) -> bool:
     """Moves a queued recording to `validated` or `rejected`; True when its chain goes on.
 
-    A message whose epoch is not the recording's does nothing. Raises Retryable with its delay for a call to be tried
-    again soon; safe to repeat.
+    A message whose epoch is not the recording's does nothing, and one of a paused backfill gives its recording back.
+    Raises Retryable with its delay for a call to be tried again soon; safe to repeat.
     """
     with resources.ledger.read() as tx:
         recording = recordings.get(tx, recording_id)
         leave = api.leave(tx, resources, recording) if recording else api.Leave.CLEAR
     if recording is None or recording.epoch != epoch:
         return False
-    if recording.state != State.QUEUED:
+    if recording.state != State.QUEUED or stands_still(resources, recording, by=by):
         return recording.state == State.VALIDATED  # done before, but the next step's message may be lost
     if leave == api.Leave.HALTED:
         give_back(resources, recording, HALT_CHECK_SECONDS, reason=Reason.HALTED, detail=None, by=by)

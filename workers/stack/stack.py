@@ -67,7 +67,7 @@ def children(settings: Settings) -> list[Child]:
         for role in queues.ROLES
     ]
     receiver = f"http://{_host(settings.receiver_host)}:{settings.receiver_port}/readyz"
-    flower = f"http://127.0.0.1:{settings.flower_port}/healthcheck"
+    flower = f"http://{_host(settings.flower_host)}:{settings.flower_port}/healthcheck"
     return [
         *server,
         Child("receiver", _command("receiver"), environment, lambda: _answers(receiver), _PARTS),
@@ -87,7 +87,7 @@ def addresses(settings: Settings) -> list[str]:
         f"broker    {_shown(settings.effective_redis_url)}",
         f"receiver  http://{_host(settings.receiver_host)}:{settings.receiver_port}",
         f"callbacks {callback or 'none: the API can not reach us, so completion is polled (RETROSCRIBE_PUBLIC_URL)'}",
-        f"flower    http://127.0.0.1:{settings.flower_port}",
+        f"flower    http://{_host(settings.flower_host)}:{settings.flower_port}",
         f"API       {settings.genesys.base_url}",
     ]
 
