@@ -14,6 +14,7 @@ from workers.ledger.engine import Ledger
 from workers.limits.guard import permitted
 from workers.limits.limiter import Limiter
 from workers.model import CallClass
+from workers.search.index import SearchIndex
 from workers.search.sqlite import SqliteIndex
 
 
@@ -79,7 +80,7 @@ class Resources:
             )
 
     @cached_property
-    def index(self) -> SqliteIndex:
+    def index(self) -> SearchIndex:
         with self._building:
             return SqliteIndex(self.settings.search_path)
 

@@ -184,6 +184,14 @@ def test_a_deleted_document_is_not_found_by_anything(index: SqliteIndex) -> None
     assert (found(index, "secret"), found(index, "words"), index.get("media-a"), index.count()) == ([], ["b"], None, 1)
 
 
+def test_versions_are_read_page_by_page_in_the_order_of_their_refs(index: SqliteIndex) -> None:
+    index.upsert([document(name, "hello", version=number) for number, name in enumerate("dbcae", 1)])
+
+    pages = [index.versions(after, 2) for after in (None, "ref-b", "ref-d")]
+
+    assert pages == [[("ref-a", 4), ("ref-b", 2)], [("ref-c", 3), ("ref-d", 1)], [("ref-e", 5)]]
+
+
 @pytest.mark.parametrize(
     ("text", "spoken"),
     [

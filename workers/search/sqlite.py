@@ -77,6 +77,13 @@ class SqliteIndex:
             (number,) = connection.execute("SELECT count(*) FROM documents").fetchone()
         return int(number)
 
+    def versions(self, after_ref: str | None, most: int) -> list[tuple[str, int]]:
+        """Ref and version of the next documents in the order of their refs."""
+        with self._connection() as connection:
+            return connection.execute(
+                "SELECT ref, version FROM documents WHERE ref > ? ORDER BY ref LIMIT ?", (after_ref or "", most)
+            ).fetchall()
+
     def check(self) -> None:
         """Reads the whole file, which takes minutes when it is large; raises SearchUnavailable when it is damaged."""
         with self._connection() as connection:
