@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from workers.cli.common import console, errors, existing_resources
+from workers.cli.completion import backfill_names
 from workers.search.results import Hit, Results
 
 
@@ -54,15 +55,27 @@ def search(
         show(results, offset)
 
 
-def reindex() -> None:
-    """Rebuilds the search index from the ledger, at no API cost."""
-    from workers.pipeline.reindex import reindex as rebuild
+def reindex(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Only this backfill's transcripts.", autocompletion=backfill_names),
+    ] = None,
+) -> None:
+    """Rebuilds the search index from the ledger, at no API cost, while everything goes on.
 
+    Searches are answered by the old index until the new one is complete. With a NAME no new index is made: what the
+    backfill has is written into the present one.
+    """
+    from workers.pipeline import reindex as again
+
+    resources = existing_resources()
     written = 0
-    for written in rebuild(existing_resources()):
+    for written in again.reindex_backfill(resources, name) if name else again.reindex(resources):
         if errors.is_terminal:
             errors.print(f"{written} written ...", end="\r")
-    console.print(f"{written} transcripts are searchable again.")
+    transcripts = f"{written} transcript{'' if written == 1 else 's'}"
+    what = f"{transcripts} of {name} written anew." if name else f"A new index with {transcripts} is in place."
+    console.print(what, markup=False)
 
 
 def as_object(results: Results) -> dict[str, Any]:
