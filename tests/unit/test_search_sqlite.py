@@ -118,6 +118,14 @@ def test_the_file_is_readable_by_its_owner_only(path: Path) -> None:
     assert {file.stat().st_mode & 0o077 for file in path.parent.iterdir()} == {0}
 
 
+def test_what_no_utf_8_can_hold_comes_back_as_it_was(path: Path) -> None:
+    index, written = SqliteIndex(path), document("a", "lone \ud800 surrogate")
+
+    index.upsert([written])
+
+    assert (index.get("media-a"), found(index, "surrogate")) == (written, ["a"])
+
+
 def test_of_rebuilds_only_the_present_file_stays(path: Path) -> None:
     index = SqliteIndex(path)
     index.upsert([document("a", "hello")])
