@@ -3,81 +3,23 @@
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier, Event
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.opensearch import access_from_environment, opener, stand_in
 from tests.support.search import NOON, document, found, names
+from tests.support.search_places import Open, Place
 from workers.errors import InputError, SearchUnavailable
 from workers.search.index import SearchIndex
-from workers.search.opensearch_cluster import Access
 from workers.search.query import parse
-from workers.search.sqlite import SqliteIndex
-
-Open = Callable[[], SearchIndex]  # can be pickled: other processes open the same index with it
 
 PROCESSES = multiprocessing.get_context("spawn")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an index of one kind is: how it is opened, and how it is read through for damage."""
-
-    open: Open
-
-    def check(self) -> None:
-        with closing(self.open()) as index:
-            index.check()
-
-
-@pytest.fixture(scope="module")
-def cluster(request: pytest.FixtureRequest) -> Iterator[Access]:
-    """The real cluster of `--search-url`, else a stand-in."""
-    url = request.config.getoption("--search-url")
-    if url:
-        yield access_from_environment(url)
-    else:
-        with stand_in() as access:
-            yield access
-
-
-@contextmanager
-def made_place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
-    if kind == "sqlite":
-        made = Place(partial(SqliteIndex, folder / "made" / "search.sqlite3"))
-        yield made
-        made.check()
-    else:
-        with opener(request.getfixturevalue("cluster")) as opens:
-            made = Place(opens)
-            yield made
-            made.check()
-
-
-@pytest.fixture(scope="module", params=["sqlite", "opensearch"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with made_place(kind, tmp_path, request) as made:
-        yield made
-
-
-@pytest.fixture
-def index(place: Place) -> Iterator[SearchIndex]:
-    with closing(place.open()) as opened:
-        yield opened
 
 
 def write_many(opener: Open, barrier: Barrier, writer: int, count: int) -> None:
@@ -534,10 +476,8 @@ def test_more_recordings_in_one_second_than_a_manifest_has_keep_their_date(index
 
 
 @pytest.fixture(scope="module")
-def small_index(
-    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SearchIndex]:
-    with made_place(kind, tmp_path_factory.mktemp("small"), request) as place, closing(place.open()) as opened:
+def small_index(make_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[SearchIndex]:
+    with make_place() as place, closing(place.open()) as opened:
         opened.upsert([document("a", 'hello 東京 "quoted" text* AND é')])
         yield opened
 
