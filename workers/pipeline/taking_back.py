@@ -1,6 +1,6 @@
 """Takes documents out of the search index again, and finds the one that a recording has there."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from workers.ledger import recordings
 from workers.model import State
@@ -8,11 +8,11 @@ from workers.resources import Resources
 from workers.search.index import SearchIndex
 
 
-def take_back_forgotten(resources: Resources, recording_ids: Sequence[int]) -> None:
+def take_back_forgotten(resources: Resources, recording_ids: Collection[int]) -> None:
     """Removes the documents of those that were forgotten while they were written: to be called after that."""
     with resources.ledger.read() as tx:
-        found = [recordings.get(tx, one) for one in recording_ids]
-    take_back(resources, [one.ref for one in found if one is not None and one.state == State.FORGOTTEN])
+        found = recordings.among(tx, recording_ids, State.FORGOTTEN)
+    take_back(resources, [one.ref for one in found])
 
 
 def take_back(resources: Resources, refs: Sequence[str]) -> None:

@@ -18,8 +18,8 @@ class SearchIndex(Protocol):
     def upsert(self, documents: Sequence[Document]) -> None:
         """Stores the documents; when it returns, they outlive the death of any process.
 
-        A version older than the stored one changes nothing; the same one replaces, or is equal already. When it
-        raises, some may have been stored.
+        A version older than the stored one changes nothing; the same one replaces, or is equal already. Raises
+        DocumentsNotStored when only some could be stored; after another SearchUnavailable each may be or not.
         """
 
     def delete(self, ref: str) -> None:
@@ -46,8 +46,32 @@ class SearchIndex(Protocol):
         May take minutes when the index is large; writers may have to wait meanwhile.
         """
 
+    def rebuild(self) -> "Rebuild":
+        """Begins a new index beside this one, in place of one that somebody else has begun and not finished."""
+
     def check(self) -> None:
         """Says nothing when the index is in order; may take minutes. Raises SearchUnavailable with what is wrong."""
 
     def close(self) -> None:
         """Closes what is open; a later call opens it anew."""
+
+
+class Rebuild(Protocol):
+    """A new index that is filled while the present one answers; works also when the present one can't be used.
+
+    Each `upsert` and `delete` of the present index that begins from now on, in whichever process, goes to both. So
+    nothing is lost when the caller fills in whatever is to be found at the moment, and writers first put down where
+    the caller looks what they are about to write. Only a deletion can be overtaken by the fill: look again after it.
+    """
+
+    def upsert(self, documents: Sequence[Document]) -> None:
+        """Stores documents in the new index only."""
+
+    def delete(self, ref: str) -> None:
+        """Removes a document from the new index only."""
+
+    def finish(self) -> None:
+        """Has every process search and write the new index from now on, and removes the old one."""
+
+    def abandon(self) -> None:
+        """Removes the new index; the present one goes on alone."""
