@@ -14,6 +14,8 @@ from tests.support.desk import BY, Desk, completed, request
 from tests.support.desk_command import DeskCommand
 from tests.support.eventually import eventually
 from tests.support.race import someone_waits
+from tests.support.sandbox import Sandbox
+from tests.support.sandbox_calls import GOOD
 from workers.ledger import backfills, erasure, events, recordings, submissions
 from workers.ledger.states import FORGETTABLE
 from workers.ledger.tables import events as inbox
@@ -25,6 +27,8 @@ from workers.pipeline.forget import forget
 from workers.pipeline.index import index
 from workers.pipeline.poll import _store
 from workers.pipeline.reindex import reindex
+from workers.pipeline.submit import submit
+from workers.pipeline.validate import validate
 from workers.search.query import parse
 
 OK, USAGE, INCOMPLETE, UNREACHABLE = 0, 2, 3, 4
@@ -115,6 +119,18 @@ def test_what_has_no_text_yet_is_forgotten_and_never_gets_one(desk: Desk, comman
     index(desk.resources, one.id, by=BY)
     assert (desk.state(one), kept(desk, one), in_search(desk)) == (State.FORGOTTEN, [], [])
     assert desk.now(one).epoch > one.epoch
+
+
+def test_what_is_out_with_a_worker_is_not_submitted_any_more(desk: Desk, sandbox: Sandbox) -> None:
+    ready, out = desk.validated(GOOD[0]), desk.queued(GOOD[1])
+    for one in (ready, out):
+        forget(desk.resources, one, by=BY)
+
+    assert not submit(desk.resources, ready.id, ready.epoch, by=BY)
+    assert not validate(desk.resources, out.id, out.epoch, by=BY)
+
+    assert sandbox.stats()["accepted"] == {}
+    assert {desk.state(ready), desk.state(out)} == {State.FORGOTTEN}
 
 
 def test_a_request_that_may_be_on_its_way_is_left_alone(desk: Desk, command: DeskCommand) -> None:
