@@ -19,12 +19,13 @@ from workers.errors import DocumentsNotStored, SearchUnavailable
 from workers.search import opensearch_bulk, opensearch_cluster
 from workers.search.opensearch import OpenSearchIndex
 from workers.search.opensearch_bulk import Target, write
-from workers.search.opensearch_cluster import Access, Cluster
+from workers.search.opensearch_cluster import Access, Answer, Cluster
+from workers.search.opensearch_names import Names
 from workers.search.query import parse
 
 SECRET = "hunter2-is-secret"
 SAID = "my card number is 4929"
-TARGET = [Target("calls", is_alias=True)]
+TARGET = [Target("calls", must_be_alias=True)]
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +191,39 @@ def test_an_index_of_another_version_is_refused_until_it_is_rebuilt(access: Acce
         index.upsert([document("a", "hello")])
 
         assert (index.count(), list(aliases(cluster, "old"))) == (1, ["old-v8"])
+
+
+@pytest.mark.parametrize(
+    ("version", "knows"),
+    [
+        ({"number": "7.9.3"}, False),
+        ({"number": "7.10.2"}, True),
+        ({"number": "7.17.29"}, True),
+        ({"number": "8.19.0"}, True),
+        ({"number": "1.3.20", "distribution": "opensearch"}, True),
+        ({"number": "3.8.0", "distribution": "opensearch"}, True),
+    ],
+)
+def test_only_elasticsearch_before_7_10_is_spared_what_it_does_not_know(version: dict[str, str], knows: bool) -> None:
+    with ScriptedServer(reply(200, {"version": version})) as server:
+        names = Names(Cluster(Access(server.url)), "calls")
+
+        assert [names.knows_require_alias() for _ in range(2)] == [knows, knows]
+
+    assert len(server.requests) == 1
+
+
+def test_who_may_not_make_templates_gets_an_index_all_the_same(access: Access) -> None:
+    with closing(Cluster(access)) as cluster:
+        whole = cluster.call
+
+        def forbid(method: str, path: str, *arguments: Any, **options: Any) -> Answer:
+            return Answer(403, {}) if path.startswith("_index_template") else whole(method, path, *arguments, **options)
+
+        cluster.call = forbid  # type: ignore[method-assign]
+        Names(cluster, "plain").to_write()
+
+        assert list(aliases(cluster, "plain")) == ["plain-v1"]
 
 
 def test_nothing_is_found_and_nothing_is_made_before_the_first_document(access: Access) -> None:

@@ -36,8 +36,9 @@ class OpenSearchIndex:
         """Stores the documents by ref; safe to repeat. Each is acknowledged by itself."""
         if documents:
             places = self._names.to_write()
-            filled = [Target(places.filled, is_alias=False)] if places.filled else []
-            write(self._cluster, documents, [Target(self._alias, is_alias=True), *filled], refresh=self._refresh)
+            present = Target(self._alias, must_be_alias=self._names.knows_require_alias())
+            filled = [Target(places.filled, must_be_alias=False)] if places.filled else []
+            write(self._cluster, documents, [present, *filled], refresh=self._refresh)
 
     def delete(self, ref: str) -> None:
         """Removes a document, and is found by no search when it returns; safe to repeat."""

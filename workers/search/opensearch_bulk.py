@@ -23,10 +23,10 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An index to write to; an alias must be there already, else a write would make an index of its name."""
+    """An index to write to, or an alias, which must be there already: a write would else make an index of its name."""
 
     name: str
-    is_alias: bool
+    must_be_alias: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _actions(documents: Sequence[Document], targets: Sequence[Target]) -> Iterat
                 "version": document.version,
                 "version_type": "external_gte",
             }
-            if target.is_alias:
+            if target.must_be_alias:
                 head["require_alias"] = True
             yield _Action(document.ref, _line({"index": head}) + source)
 

@@ -11,9 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from workers.errors import SearchUnavailable
 from workers.search.opensearch_cluster import Cluster
 from workers.search.opensearch_schema import META, new_index, template
+
+log = structlog.get_logger(__name__)
 
 _EXISTS = "resource_already_exists_exception"
 
@@ -35,6 +39,7 @@ class Names:
         self.alias = alias
         self._next = f"{alias}-next"
         self._known: set[str] = set()
+        self._requires: bool | None = None
         self._making = threading.Lock()
 
     def places(self) -> Places:
@@ -65,10 +70,22 @@ class Names:
             places = self.to_read()
         return places
 
+    def knows_require_alias(self) -> bool:
+        """Whether a write can say that an alias must be there; Elasticsearch before 7.10 refuses it for that."""
+        if self._requires is None:
+            answer = self._cluster.call("GET", "", expects=(403,))
+            version = answer.body["version"] if answer.status == 200 else {}
+            numbers = [int(part) for part in re.findall(r"\d+", version.get("number", ""))[:2]]
+            self._requires = version.get("distribution") == "opensearch" or not numbers or numbers >= [7, 10]
+        return self._requires
+
     def make(self, name: str, body: dict[str, Any]) -> None:
         """Makes an index, if it is not there, after the template."""
-        # Who may write indices may not be allowed to make templates: the index has it all by itself too.
-        self._cluster.call("PUT", f"_index_template/{self.alias}", template(self.alias), expects=(403,))
+        # Who may write indices may not be allowed to make templates, and Elasticsearch before 7.8 knows none such: the
+        # index has it all by itself too.
+        told = self._cluster.call("PUT", f"_index_template/{self.alias}", template(self.alias), expects=(400, 403, 405))
+        if told.status >= 300:
+            log.warning("search_template_not_made", status=told.status)
         answer = self._cluster.call("PUT", name, body, expects=(400,))
         if answer.status == 400 and answer.body["error"]["type"] != _EXISTS:
             raise SearchUnavailable(f"The search engine can't make the index {name} ({answer.body['error']['type']}).")

@@ -30,7 +30,7 @@ class OpenSearchRebuild:
     def upsert(self, documents: Sequence[Document]) -> None:
         """Stores documents in the new index only."""
         self._check()
-        write(self._cluster, documents, [Target(self._new, is_alias=False)], refresh=False)
+        write(self._cluster, documents, [Target(self._new, must_be_alias=False)], refresh=False)
 
     def delete(self, ref: str) -> None:
         """Removes a document from the new index only."""
