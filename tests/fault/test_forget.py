@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from subprocess import CompletedProcess
 
+import pytest
 from sqlalchemy import select
 
 from tests.support.command import SETTINGS, run_command
@@ -54,6 +55,7 @@ def deliver(fleet: Fleet, recording: Recording, body: bytes) -> int:
     return fleet._http.post(callback_uri("", ref, fleet.resources.settings.signing_secrets), content=body).status_code
 
 
+@pytest.mark.slow
 def test_with_all_parts_up_no_byte_stays_and_the_index_can_be_held_against_the_ledger(fleet: Fleet) -> None:
     media_ids = fleet.ask("erased", 12)
     fleet.finish("erased")
