@@ -8,6 +8,7 @@ from benchmarks import gate, urgent
 from benchmarks.intake import command as intake
 from benchmarks.limiter import command as limiter
 from benchmarks.limiter.stage import BenchmarkFailed
+from benchmarks.search import command as search
 
 
 def main() -> int:
@@ -17,6 +18,7 @@ def main() -> int:
     names = parser.add_subparsers(dest="name", metavar="NAME")
     intake.add_arguments(names.add_parser("intake", help=intake.__doc__, description=intake.__doc__))
     limiter.add_arguments(names.add_parser("limiter", help=limiter.__doc__, description=limiter.__doc__))
+    search.add_arguments(names.add_parser("search", help=search.__doc__, description=search.__doc__))
     gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
     urgent.add_arguments(names.add_parser("urgent", help=urgent.__doc__, description=urgent.__doc__))
     options = parser.parse_args()
@@ -32,6 +34,8 @@ def main() -> int:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.name == "search":
+        return search.run(options)
     if options.name == "gate":
         return gate.run(options)
     if options.name == "urgent":

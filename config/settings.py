@@ -7,12 +7,12 @@ import secrets
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config.urls import http_url, is_loopback, kombu_url, with_scheme
+from config.urls import http_url, is_loopback, kombu_url, search_url, with_scheme
 
 # A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
 SOCKET_PATH_BYTES = 100
@@ -91,7 +91,24 @@ class Settings(BaseSettings):
         description="The ledger: sqlite:///path of a file on a local disk, or, for several machines, "
         "postgresql+psycopg://user:password@host/name; unset: a file in the home.",
     )
-    search_url: Url = Field(None, description="The search index: sqlite:///path; unset: a file in the home.")
+    search_url: Url = Field(
+        None,
+        description="The search index: sqlite:///path, or https://host:port of an OpenSearch cluster (http on loopback "
+        "only); unset: a file in the home.",
+    )
+    search_index: str = Field(
+        "retroscribe",
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
+        description="What the index is called in a cluster: one for each deployment.",
+    )
+    search_user: str | None = Field(None, description="User of the cluster, with RETROSCRIBE_SEARCH_PASSWORD.")
+    search_password: SecretStr | None = Field(None, description="The user's password; never logged.")
+    search_api_key: SecretStr | None = Field(
+        None, description="API key of the cluster, base64 of id:key, instead of a user; never logged."
+    )
+    search_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the cluster's certificate; unset: the system's."
+    )
     public_url: Url = Field(
         None,
         description="How the API reaches the receiver: https, or http on loopback; unset: the receiver's own address "
@@ -205,7 +222,17 @@ class Settings(BaseSettings):
     @field_validator("search_url")
     @classmethod
     def _search_scheme(cls, value: str | None) -> str | None:
-        return with_scheme(value, ("sqlite",))
+        return search_url(value)
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> Self:
+        if self.search_api_key and (self.search_user or self.search_password):
+            raise ValueError("RETROSCRIBE_SEARCH_API_KEY is set beside a user or a password: set the one or the other")
+        if bool(self.search_user) != bool(self.search_password):
+            raise ValueError(
+                "RETROSCRIBE_SEARCH_USER and RETROSCRIBE_SEARCH_PASSWORD go together: set both, or neither"
+            )
+        return self
 
     @field_validator("public_url")
     @classmethod
@@ -255,9 +282,11 @@ class Settings(BaseSettings):
         return self.effective_database_url.startswith("postgresql")
 
     @property
-    def search_path(self) -> Path:
-        """The file of the embedded search index."""
-        return Path(self.search_url.removeprefix("sqlite:///")) if self.search_url else self.home / "search.sqlite3"
+    def search_path(self) -> Path | None:
+        """The file of the embedded search index, None when it is in a cluster."""
+        if self.search_url is None:
+            return self.home / "search.sqlite3"
+        return Path(self.search_url.removeprefix("sqlite:///")) if self.search_url.startswith("sqlite") else None
 
     @property
     def callback_base_url(self) -> str | None:
@@ -311,7 +340,7 @@ def _sentence(error: ValidationError) -> str:
     # A secret is never shown, and of a URL neither the user nor the password that may stand in it.
     value = re.sub(r"//.*@", "//***@", str(first["input"]), flags=re.DOTALL)
     value = re.sub(r"(?i)(password=)[^&]*", r"\1***", value)[:80]
-    shown = "" if re.search("secret|auth", name.lower()) else f" (it is {value!r})"
+    shown = "" if re.search("(?i)secret|password|api_key|auth", name) else f" (it is {value!r})"
     return f"{name}{shown}: {message[:1].lower()}{message[1:]}; correct it in the environment or .env."
 
 

@@ -21,6 +21,20 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def search_url(value: str | None) -> str | None:
+    known = with_scheme(value, ("sqlite", "https", "http"))
+    if known is None or known.startswith("sqlite"):
+        return known
+    parts = urlsplit(http_url(known))
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have neither user nor password: give them as RETROSCRIBE_SEARCH_USER and _PASSWORD")
+    if parts.query or parts.fragment:
+        raise ValueError("must end before ? and #, such as https://search.internal:9200")
+    if parts.scheme == "http" and not is_loopback(known):
+        raise ValueError("must be https unless its host is loopback: transcripts go there")
+    return known.rstrip("/")
+
+
 def with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
     if value is not None and value.partition("://")[0].lower() not in schemes:
         raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")

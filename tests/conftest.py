@@ -33,6 +33,11 @@ KEPT_KEYS = (b"_kombu.", b"retroscribe:token:")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--search-url",
+        metavar="URL",
+        help="a real cluster for tests/contract/test_search_index.py; its credentials from RETROSCRIBE_SEARCH_...",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,8 @@ RetroscribeError
 |   +-- ApiUnreachable          nothing was sent (DNS, connect, TLS, pool)
 |   +-- ApiUnavailable          a safe request failed (5xx, timeout)
 |   +-- TokenRejected           401: refresh once, repeat once
-|   +-- SearchUnavailable       the search index can't be written now
+|   +-- SearchUnavailable       the search index can't be read or written now
+|       +-- DocumentsNotStored  some documents of a batch could not be written
 +-- Halted                      no call may be made until a person acts: marks nothing as failed
 |   +-- CredentialsRejected     the token endpoint refused, or 401 twice
 |   +-- ScopeMissing            403
@@ -24,6 +25,8 @@ RetroscribeError
 
 Every argument goes to `super().__init__`, so that an exception survives pickling between processes.
 """
+
+from collections.abc import Mapping
 
 
 class RetroscribeError(Exception):
@@ -76,6 +79,16 @@ class LedgerUnavailable(Retryable):
 
 class SearchUnavailable(Retryable):
     """The search index can't be read or written now."""
+
+
+class DocumentsNotStored(SearchUnavailable):
+    """Some documents of a batch could not be stored, all others are; `reasons` says why, by ref."""
+
+    def __init__(self, message: str, reasons: Mapping[str, str], retry_after_seconds: float | None = None) -> None:
+        Exception.__init__(self, message, reasons, retry_after_seconds)
+        self.message = message
+        self.reasons = reasons
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ApiError(RetroscribeError):

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     WEBHOOK = "webhook"
     POLLED = "polled"
     EMPTY = "empty"
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 import redis
+from pydantic import SecretStr
 
 from config import queues
 from config.settings import Settings, load_settings
@@ -14,6 +15,9 @@ from workers.ledger.engine import Ledger
 from workers.limits.guard import permitted
 from workers.limits.limiter import Limiter
 from workers.model import CallClass
+from workers.search.index import SearchIndex
+from workers.search.opensearch import OpenSearchIndex
+from workers.search.opensearch_cluster import Access
 from workers.search.sqlite import SqliteIndex
 
 
@@ -79,9 +83,9 @@ class Resources:
             )
 
     @cached_property
-    def index(self) -> SqliteIndex:
+    def index(self) -> SearchIndex:
         with self._building:
-            return SqliteIndex(self.settings.search_path)
+            return self._index()
 
     def close(self) -> None:
         """Closes what was built."""
@@ -89,9 +93,26 @@ class Resources:
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
+    def _index(self) -> SearchIndex:
+        settings = self.settings
+        if settings.search_path is not None:
+            return SqliteIndex(settings.search_path)
+        access = Access(
+            url=str(settings.search_url),
+            user=settings.search_user,
+            password=_revealed(settings.search_password),
+            api_key=_revealed(settings.search_api_key),
+            ca_file=settings.search_ca_file,
+        )
+        return OpenSearchIndex(access, settings.search_index)
+
     def _fetch_token(self) -> tuple[str, float]:
         with permitted(self.limiter, CallClass.TOKEN):
             return self.client.fetch_token()
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 _first: Final = threading.Lock()

@@ -1,12 +1,17 @@
-"""What the contract tests of the limiter's script share."""
+"""What contract tests share: a broker of a module's own, and a search index of each kind."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.support.opensearch import access_from_environment, stand_in
+from tests.support.search_places import KINDS, Place, opensearch_place, sqlite_place
 from tests.support.valkey import Valkey
+from workers.search.index import SearchIndex
+from workers.search.opensearch_cluster import Access
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +21,36 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     with server.client() as client:
         yield client
     server.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Access]:
+    """The real cluster of `--search-url`, else a stand-in."""
+    url = request.config.getoption("--search-url")
+    if url:
+        yield access_from_environment(url)
+    else:
+        with stand_in() as access:
+            yield access
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def make_place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], AbstractContextManager[Place]]:
+    """Makes a place for an empty search index, of each kind in turn."""
+    if request.param == "opensearch":
+        return lambda: opensearch_place(request.getfixturevalue("cluster"))
+    return lambda: sqlite_place(tmp_path_factory.mktemp("search"))
+
+
+@pytest.fixture
+def place(make_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[Place]:
+    with make_place() as made:
+        yield made
+
+
+@pytest.fixture
+def index(place: Place) -> Iterator[SearchIndex]:
+    with closing(place.open()) as opened:
+        yield opened

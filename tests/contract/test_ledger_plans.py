@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, canaries, course, funnel, listing, recordings
+from workers.ledger import backfills, canaries, comparing, course, funnel, listing, recordings
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -96,3 +96,12 @@ def test_what_a_canary_hands_out_is_looked_up_by_id(steps: Steps) -> None:
 
     assert searched("INTEGER PRIMARY KEY (rowid=?)") in found
     assert searched("INDEX recordings_to_pump (lane=?)") not in found
+
+
+def test_recordings_are_gone_through_by_ref_without_sorting_them(steps: Steps) -> None:
+    assert steps(lambda tx: comparing.indexed(tx, after_ref="a", most=500)) == {
+        searched("INDEX sqlite_autoindex_recordings_2 (ref>?)")
+    }
+    assert searched("INDEX sqlite_autoindex_recordings_2 (ref=?)") in steps(
+        lambda tx: comparing.by_refs(tx, ["a", "b"])
+    )

@@ -2,57 +2,24 @@
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
-from pathlib import Path
+from multiprocessing.synchronize import Barrier, Event
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.search import NOON, document, found, names
-from workers.errors import InputError
+from tests.support.search_places import Open, Place
+from workers.errors import InputError, SearchUnavailable
+from workers.search.index import SearchIndex
 from workers.search.query import parse
-from workers.search.sqlite import SqliteIndex
-
-Open = Callable[[], SqliteIndex]  # can be pickled: other processes open the same index with it
 
 PROCESSES = multiprocessing.get_context("spawn")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an index of one kind is: how it is opened, and how it is read through for damage."""
-
-    open: Open
-    check: Callable[[], None]
-
-
-def sqlite_place(folder: Path) -> Place:
-    opener = partial(SqliteIndex, folder / "made" / "search.sqlite3")
-
-    def check() -> None:
-        with closing(opener()) as index:
-            index.check()
-
-    return Place(opener, check)
-
-
-@pytest.fixture(params=[sqlite_place], ids=["sqlite"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    made: Place = request.param(tmp_path)
-    yield made
-    made.check()
-
-
-@pytest.fixture
-def index(place: Place) -> Iterator[SqliteIndex]:
-    with closing(place.open()) as opened:
-        yield opened
 
 
 def write_many(opener: Open, barrier: Barrier, writer: int, count: int) -> None:
@@ -72,9 +39,31 @@ def write_until_killed(opener: Open, acknowledged: Connection, round_number: int
             acknowledged.send([written.media_id for written in batch])
 
 
+def drained(pipes: Iterable[Connection]) -> list[Any]:
+    """What has been said by now."""
+    said = []
+    for pipe in pipes:
+        with suppress(EOFError):
+            while pipe.poll():
+                said.append(pipe.recv())
+    return said
+
+
+def write_until(opener: Open, put_down: Connection, enough: Event, writer: int) -> None:
+    """Says what it is about to write before it begins, as the pipeline does in the ledger."""
+    with closing(opener()) as index:
+        number = 0
+        while not enough.is_set():
+            name = f"{writer}-{number}"
+            put_down.send(name)
+            index.upsert([document(name, "spoken words")])
+            number += 1
+    put_down.close()
+
+
 def test_several_processes_writing_at_once_lose_and_double_nothing(place: Place) -> None:
     barrier = PROCESSES.Barrier(4)
-    writers = [PROCESSES.Process(target=write_many, args=(place.open, barrier, n, 40)) for n in range(4)]
+    writers = [PROCESSES.Process(target=write_many, args=(place.open, barrier, n, 25)) for n in range(4)]
 
     for writer in writers:
         writer.start()
@@ -83,12 +72,12 @@ def test_several_processes_writing_at_once_lose_and_double_nothing(place: Place)
 
     assert [writer.exitcode for writer in writers] == [0, 0, 0, 0]
     with closing(place.open()) as index:
-        pages = [index.search(parse("common", size=80, offset=offset)) for offset in (0, 80)]
+        pages = [index.search(parse("common", size=50, offset=offset)) for offset in (0, 50)]
         assert sorted(name for page in pages for name in names(page)) == sorted(
-            f"{writer}-{number}" for writer in range(4) for number in range(40)
+            f"{writer}-{number}" for writer in range(4) for number in range(25)
         )
         assert sorted(found(index, "shared")) == [f"shared-{n}" for n in range(10)]
-        assert index.count() == pages[0].total + 10 == 170
+        assert index.count() == pages[0].total + 10 == 110
 
 
 def test_a_writer_killed_in_the_middle_loses_nothing_that_it_acknowledged(place: Place) -> None:
@@ -103,11 +92,7 @@ def test_a_writer_killed_in_the_middle_loses_nothing_that_it_acknowledged(place:
             acknowledged += ours.recv()
         writer.kill()
         writer.join(30)
-        while ours.poll():
-            try:
-                acknowledged += ours.recv()
-            except EOFError:
-                break
+        acknowledged += [media_id for media_ids in drained([ours]) for media_id in media_ids]
 
     with closing(place.open()) as index:
         assert [media_id for media_id in acknowledged if index.get(media_id) is None] == []
@@ -115,7 +100,100 @@ def test_a_writer_killed_in_the_middle_loses_nothing_that_it_acknowledged(place:
         assert index.count() % 3 == 0
 
 
-def test_threads_share_an_index(index: SqliteIndex) -> None:
+def test_a_rebuild_under_writers_loses_nothing_and_each_process_goes_on_with_the_new_index(place: Place) -> None:
+    enough = PROCESSES.Event()
+    pipes = [PROCESSES.Pipe(duplex=False) for _ in range(2)]
+    writers = [
+        PROCESSES.Process(target=write_until, args=(place.open, theirs, enough, number))
+        for number, (_, theirs) in enumerate(pipes)
+    ]
+    for writer, (_, theirs) in zip(writers, pipes, strict=True):
+        writer.start()
+        theirs.close()
+    put_down = [ours.recv() for ours, _ in pipes]
+
+    with closing(place.open()) as index:
+        for _ in range(3):
+            rebuild = index.rebuild()
+            put_down += [ours.recv() for ours, _ in pipes for _ in range(10)]
+            put_down += drained(ours for ours, _ in pipes)
+            for start in range(0, len(put_down), 7):
+                rebuild.upsert([document(name, "spoken words") for name in put_down[start : start + 7]])
+            rebuild.finish()
+        put_down += [ours.recv() for ours, _ in pipes for _ in range(10)]
+        enough.set()
+        for writer in writers:
+            writer.join(60)
+        put_down += drained(ours for ours, _ in pipes)
+
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        assert [name for name in put_down if index.get(f"media-{name}") is None] == []
+        assert index.count() == len(put_down)
+
+
+def test_until_a_rebuild_is_finished_the_old_index_answers_alone(place: Place, index: SearchIndex) -> None:
+    index.upsert([document("a", "hello"), document("gone", "hello")])
+
+    rebuild = index.rebuild()
+    rebuild.upsert([document("a", "hello, new")])
+    index.upsert([document("b", "hello")])
+    index.delete("ref-gone")
+
+    assert (sorted(found(index, "hello")), found(index, "new")) == (["a", "b"], [])
+    rebuild.finish()
+    assert (sorted(found(index, "hello")), found(index, "new"), index.count()) == (["a", "b"], ["a"], 2)
+    with closing(place.open()) as other:
+        assert sorted(found(other, "hello")) == ["a", "b"]
+
+
+def test_of_a_rebuild_a_document_can_be_taken_back(index: SearchIndex) -> None:
+    rebuild = index.rebuild()
+    rebuild.upsert([document("a", "hello"), document("b", "hello")])
+    rebuild.delete("ref-a")
+    rebuild.delete("ref-a")
+    rebuild.finish()
+
+    assert found(index, "hello") == ["b"]
+
+
+def test_an_older_version_changes_nothing_in_a_rebuild_either(index: SearchIndex) -> None:
+    rebuild = index.rebuild()
+    index.upsert([document("a", "new words", version=5)])
+    rebuild.upsert([document("a", "stale words", version=4)])
+    rebuild.finish()
+
+    assert (found(index, "new"), found(index, "stale")) == (["a"], [])
+
+
+def test_an_abandoned_rebuild_leaves_the_index_as_it_was(index: SearchIndex) -> None:
+    rebuild = index.rebuild()
+    rebuild.upsert([document("a", "hello")])
+    index.upsert([document("b", "hello")])
+    rebuild.abandon()
+    index.upsert([document("c", "hello")])
+
+    assert sorted(found(index, "hello")) == ["b", "c"]
+
+
+def test_a_rebuild_takes_the_place_of_one_that_was_broken_off_which_can_do_nothing_any_more(index: SearchIndex) -> None:
+    index.upsert([document("old", "hello")])
+    broken_off = index.rebuild()
+    broken_off.upsert([document("lost", "hello")])
+
+    rebuild = index.rebuild()
+    rebuild.upsert([document("a", "hello")])
+    with pytest.raises(SearchUnavailable, match="Somebody else"):
+        broken_off.upsert([document("lost", "hello")])
+    with pytest.raises(SearchUnavailable, match="Somebody else"):
+        broken_off.finish()
+    broken_off.abandon()
+    index.upsert([document("b", "hello")])
+    rebuild.finish()
+
+    assert sorted(found(index, "hello")) == ["a", "b"]
+
+
+def test_threads_share_an_index(index: SearchIndex) -> None:
     failures: list[Exception] = []
 
     def work(writer: int) -> None:
@@ -136,16 +214,18 @@ def test_threads_share_an_index(index: SqliteIndex) -> None:
     assert index.count() == 60
 
 
-def test_a_document_indexed_twice_counts_once_and_stays_as_it_was(index: SqliteIndex) -> None:
+def test_a_document_indexed_twice_counts_once_and_stays_as_it_was(index: SearchIndex) -> None:
     first = document("a", "Hello there")
     index.upsert([first])
 
     index.upsert([replace(first, indexed_at=NOON + 999)])
 
-    assert (index.count(), index.get("media-a")) == (1, first)
+    shown = index.get("media-a")
+    assert shown is not None
+    assert (index.count(), replace(shown, indexed_at=first.indexed_at)) == (1, first)
 
 
-def test_an_older_version_changes_nothing(index: SqliteIndex) -> None:
+def test_an_older_version_changes_nothing(index: SearchIndex) -> None:
     index.upsert([document("a", "new words", version=5)])
 
     index.upsert([document("a", "stale words", version=4)])
@@ -153,7 +233,7 @@ def test_an_older_version_changes_nothing(index: SqliteIndex) -> None:
     assert (found(index, "new"), found(index, "stale")) == (["a"], [])
 
 
-def test_a_newer_version_replaces_every_word_of_the_old_one(index: SqliteIndex) -> None:
+def test_a_newer_version_replaces_every_word_of_the_old_one(index: SearchIndex) -> None:
     index.upsert([document("a", "alpha beta", "don't 東京"), document("b", "alpha")])
 
     index.upsert([document("a", "gamma", version=2)])
@@ -161,7 +241,7 @@ def test_a_newer_version_replaces_every_word_of_the_old_one(index: SqliteIndex) 
     assert (found(index, "gamma"), found(index, "alpha"), found(index, "dont 京")) == (["a"], ["b"], [])
 
 
-def test_the_same_version_with_other_content_replaces(index: SqliteIndex) -> None:
+def test_the_same_version_with_other_content_replaces(index: SearchIndex) -> None:
     index.upsert([document("a", "before")])
 
     index.upsert([document("a", "after")])
@@ -169,19 +249,27 @@ def test_the_same_version_with_other_content_replaces(index: SqliteIndex) -> Non
     assert (found(index, "before"), found(index, "after")) == ([], ["a"])
 
 
-def test_a_batch_with_one_ref_twice_keeps_the_highest_version(index: SqliteIndex) -> None:
+def test_a_batch_with_one_ref_twice_keeps_the_highest_version(index: SearchIndex) -> None:
     index.upsert([document("a", "second", version=2), document("a", "first", version=1)])
 
     assert (index.count(), found(index, "second")) == (1, ["a"])
 
 
-def test_a_deleted_document_is_not_found_by_anything(index: SqliteIndex) -> None:
+def test_a_deleted_document_is_not_found_by_anything(index: SearchIndex) -> None:
     index.upsert([document("a", "secret words"), document("b", "other words")])
 
     index.delete("ref-a")
     index.delete("ref-a")
 
     assert (found(index, "secret"), found(index, "words"), index.get("media-a"), index.count()) == ([], ["b"], None, 1)
+
+
+def test_versions_are_read_page_by_page_in_the_order_of_their_refs(index: SearchIndex) -> None:
+    index.upsert([document(name, "hello", version=number) for number, name in enumerate("dbcae", 1)])
+
+    pages = [index.versions(after, 2) for after in (None, "ref-b", "ref-d")]
+
+    assert pages == [[("ref-a", 4), ("ref-b", 2)], [("ref-c", 3), ("ref-d", 1)], [("ref-e", 5)]]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +289,7 @@ def test_a_deleted_document_is_not_found_by_anything(index: SqliteIndex) -> None
         ("dont o’brien", "Don’t call O'Brien"),
     ],
 )
-def test_every_script_is_found_and_marked(index: SqliteIndex, text: str, spoken: str) -> None:
+def test_every_script_is_found_and_marked(index: SearchIndex, text: str, spoken: str) -> None:
     index.upsert([document("a", spoken), document("b", "something else")])
 
     results = index.search(parse(text))
@@ -210,13 +298,13 @@ def test_every_script_is_found_and_marked(index: SqliteIndex, text: str, spoken:
     assert results.hits[0].highlights
 
 
-def test_japanese_in_another_order_is_not_found(index: SqliteIndex) -> None:
+def test_japanese_in_another_order_is_not_found(index: SearchIndex) -> None:
     index.upsert([document("a", "京都と東海")])
 
     assert found(index, "東京") == []
 
 
-def test_an_empty_transcript_is_found_by_its_media_id(index: SqliteIndex) -> None:
+def test_an_empty_transcript_is_found_by_its_media_id(index: SearchIndex) -> None:
     index.upsert([document("a", confidence=None), document("b", "words")])
 
     hit = index.search(parse("", media_id="media-a")).hits[0]
@@ -224,7 +312,7 @@ def test_an_empty_transcript_is_found_by_its_media_id(index: SqliteIndex) -> Non
     assert (hit.ref, hit.snippet, hit.position_seconds, hit.confidence) == ("ref-a", "", None, None)
 
 
-def test_a_transcript_of_60_000_words_is_found_at_its_end(index: SqliteIndex) -> None:
+def test_a_transcript_of_60_000_words_is_found_at_its_end(index: SearchIndex) -> None:
     spoken = [" ".join(f"word{n}" for n in range(start, start + 1_000)) for start in range(0, 60_000, 1_000)]
     index.upsert([document("a", *spoken)])
 
@@ -250,7 +338,7 @@ def test_a_transcript_of_60_000_words_is_found_at_its_end(index: SqliteIndex) ->
         ("text:card", set()),
     ],
 )
-def test_words_phrases_prefixes_and_exclusions(index: SqliteIndex, text: str, expected: set[str]) -> None:
+def test_words_phrases_prefixes_and_exclusions(index: SearchIndex, text: str, expected: set[str]) -> None:
     index.upsert(
         [
             document("a", "I cancelled my credit card", "refund it"),
@@ -270,6 +358,11 @@ def test_words_phrases_prefixes_and_exclusions(index: SqliteIndex, text: str, ex
         ({"languages": ["es", "de"]}, ["b"]),
         ({"languages": ["e"] * 0, "backfill": "q4"}, ["b"]),
         ({"min_confidence": 0.9}, ["b", "a"]),
+        ({"min_duration": 61}, ["b"]),
+        ({"max_duration": 60.5}, ["a"]),
+        ({"min_duration": 60.5, "max_duration": 3600}, ["b", "a"]),
+        ({"redacted": True}, ["a"]),
+        ({"redacted": False}, ["b"]),
         ({"since": NOON + 10}, ["c", "b"]),
         ({"until": NOON + 10.7}, ["b", "a"]),
         ({"since": NOON + 1, "until": NOON + 19}, ["b"]),
@@ -280,26 +373,43 @@ def test_words_phrases_prefixes_and_exclusions(index: SqliteIndex, text: str, ex
 )
 @pytest.mark.parametrize("text", ["", "hello", "-absent"])
 def test_filters_narrow_with_and_without_words(
-    index: SqliteIndex, text: str, filters: dict[str, object], expected: list[str]
+    index: SearchIndex, text: str, filters: dict[str, object], expected: list[str]
 ) -> None:
     index.upsert(
         [
             document("a", "hello"),
-            document("b", "hello", languages=("es-ES", "fr"), backfill="q4", created_at=NOON + 10.2, confidence=0.95),
-            document("c", "hello", languages=("en-GB",), created_at=NOON + 20, confidence=None),
+            document(
+                "b",
+                "hello",
+                languages=("es-ES", "fr"),
+                backfill="q4",
+                created_at=NOON + 10.2,
+                confidence=0.95,
+                duration_seconds=3600.0,
+                redacted=False,
+            ),
+            document(
+                "c",
+                "hello",
+                languages=("en-GB",),
+                created_at=NOON + 20,
+                confidence=None,
+                duration_seconds=None,
+                redacted=None,
+            ),
         ]
     )
 
     assert found(index, text, sort="newest", **filters) == expected
 
 
-def test_exclusions_work_beside_a_filter_alone(index: SqliteIndex) -> None:
+def test_exclusions_work_beside_a_filter_alone(index: SearchIndex) -> None:
     index.upsert([document("a", "hello"), document("b", "goodbye")])
 
     assert found(index, "-hello", backfill="q3") == ["b"]
 
 
-def test_pages_follow_each_other_and_know_the_total(index: SqliteIndex) -> None:
+def test_pages_follow_each_other_and_know_the_total(index: SearchIndex) -> None:
     index.upsert([document(str(n), "hello", created_at=NOON + n) for n in range(25)])
 
     pages = [index.search(parse("hello", sort="newest", size=10, offset=offset)) for offset in (0, 10, 20, 30)]
@@ -313,7 +423,7 @@ def test_pages_follow_each_other_and_know_the_total(index: SqliteIndex) -> None:
     assert [name for page in pages for name in names(page)] == [str(n) for n in reversed(range(25))]
 
 
-def test_the_document_with_more_of_the_words_comes_first(index: SqliteIndex) -> None:
+def test_the_document_with_more_of_the_words_comes_first(index: SearchIndex) -> None:
     index.upsert(
         [
             document("rare", "hello " * 5),
@@ -328,7 +438,7 @@ def test_the_document_with_more_of_the_words_comes_first(index: SqliteIndex) -> 
     assert results.hits[0].score > results.hits[1].score
 
 
-def test_a_hit_says_what_was_said_when_and_by_whom(index: SqliteIndex) -> None:
+def test_a_hit_says_what_was_said_when_and_by_whom(index: SearchIndex) -> None:
     index.upsert([document("a", "Good morning", "I want a refund, please")])
 
     hit = index.search(parse("refund")).hits[0]
@@ -338,17 +448,18 @@ def test_a_hit_says_what_was_said_when_and_by_whom(index: SqliteIndex) -> None:
     assert (hit.position_seconds, hit.speaker) == (10.0, "S1")
     assert (hit.media_id, hit.transcription_id, hit.backfill) == ("media-a", "transcription-a", "q3")
     assert (hit.confidence, hit.languages, hit.completed_at) == (0.9, ("en-US",), NOON + 40)
+    assert (hit.duration_seconds, hit.redacted, hit.created_at) == (60.5, True, NOON)
 
 
-def test_a_document_comes_back_as_it_was(index: SqliteIndex) -> None:
-    written = document("a", "Hola\nlone \ud800 surrogate", redacted=None, started_at=None, latency_seconds=None)
+def test_a_document_comes_back_as_it_was(index: SearchIndex) -> None:
+    written = document("a", "Hola\nadiós 😀 \u202e!", redacted=None, started_at=None, latency_seconds=None)
 
     index.upsert([written])
 
     assert index.get("media-a") == written
 
 
-def test_the_newest_document_of_a_media_id_is_shown(index: SqliteIndex) -> None:
+def test_the_newest_document_of_a_media_id_is_shown(index: SearchIndex) -> None:
     index.upsert([document("new", media_id="m", created_at=NOON + 1), document("old", media_id="m")])
 
     shown = index.get("m")
@@ -357,16 +468,16 @@ def test_the_newest_document_of_a_media_id_is_shown(index: SqliteIndex) -> None:
     assert shown.ref == "ref-new"
 
 
-def test_more_recordings_in_one_second_than_a_manifest_has_keep_their_date(index: SqliteIndex) -> None:
-    index.upsert([document(str(n), "hello") for n in range(2_000)])
+def test_more_recordings_in_one_second_than_a_manifest_has_keep_their_date(index: SearchIndex) -> None:
+    index.upsert([document(str(n), "hello") for n in range(1_100)])
 
-    assert index.search(parse("hello", since=NOON, until=NOON)).total == 2_000
+    assert index.search(parse("hello", since=NOON, until=NOON)).total == 1_100
     assert found(index, "hello", since=NOON + 1) == []
 
 
 @pytest.fixture(scope="module")
-def small_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteIndex]:
-    with closing(sqlite_place(tmp_path_factory.mktemp("small")).open()) as opened:
+def small_index(make_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[SearchIndex]:
+    with make_place() as place, closing(place.open()) as opened:
         opened.upsert([document("a", 'hello 東京 "quoted" text* AND é')])
         yield opened
 
@@ -379,7 +490,7 @@ SYNTAX = st.lists(
 
 
 @given(st.text() | SYNTAX, st.sampled_from([None, "q3"]))
-def test_no_text_breaks_a_search(small_index: SqliteIndex, text: str, backfill: str | None) -> None:
+def test_no_text_breaks_a_search(small_index: SearchIndex, text: str, backfill: str | None) -> None:
     try:
         query = parse(text, backfill=backfill)
     except InputError:

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 import typer
 
 from tests.support.command import run_command
-from tests.support.desk import BY, Desk, completed, failed
+from tests.support.desk import BY, Desk, completed, failed, request
 from tests.support.desk_command import DeskCommand
 from tests.support.sandbox_calls import GOOD
+from tests.support.search import document
 from workers.cli.main import app
 from workers.ledger import backfills, controls, submissions
 from workers.ledger.tables import backfills as backfills_table
-from workers.model import Bounds, CallClass, Reason, Recording, State
+from workers.model import Bounds, CallClass, Lane, Reason, Recording, State
 from workers.pipeline.events import receive
 from workers.pipeline.index import index
+from workers.search.sqlite import SqliteIndex
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 
@@ -162,6 +165,30 @@ def test_retry(desk: Desk, command: DeskCommand) -> None:
 
 def test_resolve(command: DeskCommand, parked: Recording) -> None:
     assert_as_documented("resolve", [command("resolve", parked.ref, "--drop", "--json").json])
+
+
+def test_show(desk: Desk, command: DeskCommand, indexed: Recording) -> None:
+    with desk.resources.ledger.write() as tx:
+        wish = request(indexed.media_id, languages=("es-ES",))
+        backfills.add(tx, backfills.ensure(tx, "q4", {}), Lane.BACKFILL, [backfills.Asked(1, wish)], by=BY)
+
+    assert_as_documented("show", [command("show", indexed.media_id, "--json").json])
+
+
+def test_forget(command: DeskCommand, indexed: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SqliteIndex, "purge", lambda _: "A server keeps it for a while.")
+
+    assert_as_documented("forget", [command("forget", indexed.media_id, "nobody", "--yes", "--json").json])
+
+
+def test_reconcile(desk: Desk, command: DeskCommand) -> None:
+    stale = replace(document("old", "hello", media_id="m-2"), version=-1)
+    for media_id, documents in (("m-1", []), ("m-2", [stale]), ("m-3", [document("stranger")])):
+        (one,) = desk.ask([media_id])
+        desk.set(one, state=State.INDEXED, due_at=None)
+        desk.resources.index.upsert([replace(found, ref=one.ref) if found is stale else found for found in documents])
+
+    assert_as_documented("reconcile", [command("reconcile", "--json").json])
 
 
 def test_limit(command: DeskCommand) -> None:

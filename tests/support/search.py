@@ -5,9 +5,9 @@ from typing import Any
 
 from workers.model import Segment
 from workers.search.documents import Document
+from workers.search.index import SearchIndex
 from workers.search.query import parse
 from workers.search.results import Results
-from workers.search.sqlite import SqliteIndex
 
 NOON = 1_700_000_000.0
 
@@ -37,5 +37,5 @@ def names(results: Results) -> list[str]:
     return [hit.ref.removeprefix("ref-") for hit in results.hits]
 
 
-def found(index: SqliteIndex, text: str, **filters: Any) -> list[str]:
+def found(index: SearchIndex, text: str, **filters: Any) -> list[str]:
     return names(index.search(parse(text, **filters)))

@@ -6,6 +6,7 @@ from workers.errors import TransitionNotAllowed
 from workers.ledger.states import (
     ACTIVE,
     BEFORE_COMPLETED,
+    FORGETTABLE,
     NEEDS_PERSON,
     SWEPT,
     TERMINAL,
@@ -15,7 +16,7 @@ from workers.ledger.states import (
 )
 
 PAIRS = [(before, after) for before in State for after in State]
-#: What the design says we may decide; an event may lead to transcribing besides.
+#: What we may decide; an event may lead to transcribing besides, a request to forgotten.
 DESIGN = {
     "pending": "queued cancelled",
     "queued": "validated rejected failed pending cancelled",
@@ -24,8 +25,8 @@ DESIGN = {
     "unknown": "transcribing validated parked",
     "parked": "transcribing validated failed cancelled",
     "transcribing": "completed failed parked",
-    "completed": "indexed forgotten",
-    "indexed": "forgotten",
+    "completed": "indexed",
+    "indexed": "",
     "rejected": "pending cancelled",
     "failed": "pending cancelled",
     "cancelled": "pending",
@@ -36,8 +37,9 @@ DESIGN = {
 @pytest.mark.parametrize("state", State)
 def test_each_state_leads_where_the_design_says(state: State) -> None:
     proved = {State.TRANSCRIBING} if state in BEFORE_COMPLETED else set()
+    asked = {State.FORGOTTEN} if state in FORGETTABLE else set()
 
-    assert TRANSITIONS[state] == {State(name) for name in DESIGN[state].split()} | proved
+    assert TRANSITIONS[state] == {State(name) for name in DESIGN[state].split()} | proved | asked
 
 
 @pytest.mark.parametrize(("before", "after"), [pair for pair in PAIRS if pair[1] not in TRANSITIONS[pair[0]]])
@@ -90,6 +92,11 @@ def test_every_state_can_be_reached_from_pending() -> None:
         reached |= frontier
 
     assert reached == set(State)
+
+
+def test_everything_can_be_forgotten_but_a_request_that_may_be_on_its_way() -> None:
+    assert {state for state in State if State.FORGOTTEN in TRANSITIONS[state]} == FORGETTABLE
+    assert set(State) - FORGETTABLE == {State.SUBMITTING, State.FORGOTTEN}
 
 
 def test_nothing_follows_a_forgotten_recording() -> None:

@@ -46,7 +46,7 @@ def explain(
     """
     resources = existing_resources()
     found = look_up(resources, recording)
-    told = [(one, outlook(one, why)) for one, why in zip(found, _unattended(resources.settings, found), strict=True)]
+    told = [(one, outlook(one, why)) for one, why in zip(found, unattended(resources.settings, found), strict=True)]
     if as_json:
         typer.echo(json.dumps({"recordings": [as_object(*pair) for pair in told]}, ensure_ascii=False))
         return
@@ -143,7 +143,7 @@ def _head(one: Explained) -> list[tuple[str, str]]:
     return [(title, text) for title, text in lines if text]
 
 
-def _unattended(settings: Settings, found: list[Explained]) -> list[str | None]:
+def unattended(settings: Settings, found: list[Explained]) -> list[str | None]:
     """For each recording, why no worker does its next step, None when one can or none is to."""
     waited_for = [frozenset(needed_queues(one)) for one in found]
     if not any(waited_for):

@@ -117,7 +117,10 @@ def details(one: Status) -> RenderableType:
             reasons = ", ".join(sorted(f"{reason} {count}" for reason, count in found if reason))
             table.add_row(Text(state, style=STYLES.get(state, "")), str(number), Text(reasons, style="dim"))
     if counts.duplicates:
-        table.add_row("duplicates", str(counts.duplicates), Text("asked for before, not paid again", style="dim"))
+        forgotten = counts.duplicates_by_state.get(State.FORGOTTEN, 0)
+        tombs = f"; {forgotten} forgotten on request, so not transcribed again" if forgotten else ""
+        meaning = Text(f"asked for before, not paid again{tombs}", style="dim")
+        table.add_row("duplicates", str(counts.duplicates), meaning)
     if counts.intake_rejects:
         table.add_row("intake rejects", str(counts.intake_rejects), Text("lines that can't be used", style="dim"))
     heading = Text.assemble((one.backfill.name, "bold"), f"  {_word(one)}")

@@ -4,6 +4,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -72,6 +73,21 @@ class Ledger:
         with _translated(), closing(self._bulk.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def rewrite(self) -> str | None:
+        """Leaves nothing in the database's files of what was deleted; a sentence about what stays, if something does.
+
+        SQLite writes the file anew, for which it needs twice its size in free space; other writers wait meanwhile.
+        Raises LedgerUnavailable when that can't be done now. Safe to repeat.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return postgresql.REMAINS
+        try:
+            with _translated(), self._turn, closing(self._engine.raw_connection()) as connection:
+                _rewrite(connection.cursor())
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"The ledger can't be rewritten now ({error}).") from None
+        return None
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         with _translated(), self._reader.connect() as connection:
@@ -101,6 +117,15 @@ class _Turn:
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._threads.release()
+
+
+def _rewrite(cursor: Any) -> None:
+    cursor.execute("VACUUM")
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() >= deadline:
+            raise sqlite3.OperationalError("a reader holds its log")
+        time.sleep(0.1)
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -176,6 +201,8 @@ def _sqlite_engine(url: str, *, pool_size: int = 20, pragmas: Mapping[str, int] 
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # What is deleted is overwritten: transcripts are personal data.
+        cursor.execute("PRAGMA secure_delete = ON")
         for name, value in (pragmas or {}).items():
             cursor.execute(f"PRAGMA {name} = {value}")
         cursor.close()

@@ -8,9 +8,10 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from workers.ledger.recordings import from_row, query
 from workers.ledger.statements import change, insert_or_ignore
 from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings, transcripts
-from workers.model import Transcript
+from workers.model import Recording, State, Transcript
 
 NEW: Final = "new"
 APPLIED: Final = "applied"
@@ -21,6 +22,27 @@ UNMATCHED: Final = "unmatched"
 _WAITING: Final = select(events).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).order_by(events.c.id)
 _IS_WAITING: Final = select(events.c.id).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).limit(1)
 _PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
+_SEARCHABLE: Final = recordings.c.state.in_([State.COMPLETED, State.INDEXED])
+_WITH_TRANSCRIPTS: Final = (
+    query()
+    .add_columns(transcripts.c.payload)
+    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
+    .where(transcripts.c.recording_id > bindparam("after_id"), _SEARCHABLE)
+    .order_by(transcripts.c.recording_id)
+    .limit(bindparam("most"))
+)
+_OWN_TRANSCRIPTS: Final = (
+    query()
+    .add_columns(transcripts.c.payload)
+    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
+    .where(
+        recordings.c.backfill_id == bindparam("backfill_id"),
+        recordings.c.state == State.INDEXED,
+        recordings.c.id > bindparam("after_id"),
+    )
+    .order_by(recordings.c.id)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +134,34 @@ def recordings_with_waiting(tx: Connection, most: int, older_than: float) -> lis
     return [(row.id, row.media_id) for row in tx.execute(rows)]
 
 
+_ANY_WAITING: Final = select(events.c.id).where(IS_NEW, events.c.recording_id.is_not(None)).limit(1)
+_OLDEST_WAITING: Final = (
+    select(events.c.recording_id)
+    .where(IS_NEW, events.c.recording_id.is_not(None))
+    .order_by(events.c.id)
+    .limit(bindparam("most"))
+)
+_LOCK_WAITING: Final = (
+    query()
+    .where(recordings.c.id.in_(_OLDEST_WAITING))
+    .order_by(recordings.c.id)
+    .with_for_update(of=recordings, skip_locked=True, key_share=True)
+)
+
+
+def is_any_waiting(tx: Connection) -> bool:
+    """Whether there is an event that nobody has applied yet."""
+    return tx.execute(_ANY_WAITING).first() is not None
+
+
+def lock_waiting(tx: Connection, most: int) -> list[Recording]:
+    """Recordings of the oldest events that nobody has applied yet, held against other writers.
+
+    Those that another transaction holds are left out: it applies them.
+    """
+    return [from_row(row) for row in tx.execute(_LOCK_WAITING, {"most": most}).mappings()]
+
+
 def mark(tx: Connection, event_id: int, state: str, detail: str | None = None) -> None:
     """Says what became of an event."""
     change(tx, events, {"id": event_id}, {"state": state, "detail": detail})
@@ -131,6 +181,26 @@ def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, p
         "received_at": time.time(),
     }
     insert_or_ignore(tx, transcripts, [row])
+
+
+def with_transcripts(tx: Connection, *, after_id: int, most: int) -> list[tuple[Recording, bytes]]:
+    """The next recordings that have a transcript, by id, each with the event that carried it."""
+    rows = tx.execute(_WITH_TRANSCRIPTS, {"after_id": after_id, "most": most}).mappings()
+    return [(from_row(row), zlib.decompress(row["payload"])) for row in rows]
+
+
+def own_transcripts(tx: Connection, backfill_id: int, *, after_id: int, most: int) -> list[tuple[Recording, bytes]]:
+    """As `with_transcripts`, only those that are indexed already and belong to the backfill."""
+    values = {"backfill_id": backfill_id, "after_id": after_id, "most": most}
+    rows = tx.execute(_OWN_TRANSCRIPTS, values).mappings()
+    return [(from_row(row), zlib.decompress(row["payload"])) for row in rows]
+
+
+def payloads(tx: Connection, recording_ids: Collection[int]) -> dict[int, bytes]:
+    """The events that carried the transcripts of these recordings (ids, at most 500), as received."""
+    mine = select(transcripts.c.recording_id, transcripts.c.payload)
+    rows = tx.execute(mine.where(transcripts.c.recording_id.in_(recording_ids)))
+    return {row.recording_id: zlib.decompress(row.payload) for row in rows}
 
 
 def transcript_payload(tx: Connection, recording_id: int) -> bytes | None:

@@ -127,6 +127,11 @@ def unusable(tx: Connection, backfill_id: int, *, after: int) -> tuple[list[Unus
     return found, found[-1].entry if len(found) == PAGE else None
 
 
+def entry(tx: Connection, recording_id: int) -> Entry:
+    """The recording, which must exist, as its own backfill lists it."""
+    return _entry(tx.execute(_BY_ID, {"ids": [recording_id]}).mappings().one())
+
+
 def packed_transcripts(tx: Connection, recording_ids: Sequence[int]) -> dict[int, bytes]:
     """What the API sent for those of the recordings (ids) that have a transcript now, packed; never a forgotten one."""
     rows = tx.execute(_PAYLOADS, {"ids": list(recording_ids)})

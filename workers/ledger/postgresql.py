@@ -25,6 +25,13 @@ _CONNECT: Final[Mapping[str, Any]] = {
     "target_session_attrs": "read-write",
 }
 
+#: What is left of rows that were deleted or changed.
+REMAINS: Final = (
+    "PostgreSQL keeps what was removed in the files of its tables until they are rewritten: have its operator run "
+    "VACUUM FULL transcripts, events; until then it is invisible but on the disk, and its archived log, replicas and "
+    "backups have it for as long as they are kept."
+)
+
 #: The classes of SQLSTATE (PostgreSQL's Appendix A) that tell of the server and not of the statement: connection,
 #: login, catalog, rollback by deadlock or conflict, resources, intervention, system and internal errors.
 _NOT_OURS: Final = ("08", "28", "3D", "40", "53", "57", "58", "XX")

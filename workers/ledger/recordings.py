@@ -244,9 +244,9 @@ def due(tx: Connection, state: State, now: float, most: int) -> list[Recording]:
     return [from_row(row) for row in rows]
 
 
-def in_state(tx: Connection, state: State, *, after_id: int, most: int) -> list[Recording]:
-    """The next recordings of that state in the order of their ids, for going through all of them."""
-    rows = query().where(recordings.c.state == state, recordings.c.id > after_id).order_by(recordings.c.id).limit(most)
+def those_in(tx: Connection, recording_ids: Collection[int], state: State) -> list[Recording]:
+    """Those of the recordings (ids, at most 500) that are in that state."""
+    rows = query().where(recordings.c.id.in_(recording_ids), recordings.c.state == state)
     return [from_row(row) for row in tx.execute(rows).mappings()]
 
 

@@ -9,6 +9,7 @@ from workers.model import State
 __all__ = [
     "ACTIVE",
     "BEFORE_COMPLETED",
+    "FORGETTABLE",
     "NEEDS_PERSON",
     "SWEPT",
     "TERMINAL",
@@ -43,6 +44,8 @@ NEEDS_PERSON: Final = frozenset({State.PARKED})
 WITH_REASONS: Final = frozenset({State.REJECTED, State.FAILED, State.PARKED, State.CANCELLED})
 #: An event with a valid token proves acceptance from each of these.
 BEFORE_COMPLETED: Final = frozenset(State) - {State.TRANSCRIBING, State.COMPLETED, State.INDEXED, State.FORGOTTEN}
+#: Can be forgotten at once. A POST that may be on its way has to be answered first: in 90 s at most it is.
+FORGETTABLE: Final = frozenset(State) - {State.SUBMITTING, State.FORGOTTEN}
 
 _DECIDED: Final[Mapping[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.QUEUED, State.CANCELLED}),
@@ -52,19 +55,23 @@ _DECIDED: Final[Mapping[State, frozenset[State]]] = {
     State.UNKNOWN: frozenset({State.TRANSCRIBING, State.VALIDATED, State.PARKED}),
     State.PARKED: frozenset({State.TRANSCRIBING, State.VALIDATED, State.FAILED, State.CANCELLED}),
     State.TRANSCRIBING: frozenset({State.COMPLETED, State.FAILED, State.PARKED}),
-    State.COMPLETED: frozenset({State.INDEXED, State.FORGOTTEN}),
-    State.INDEXED: frozenset({State.FORGOTTEN}),
+    State.COMPLETED: frozenset({State.INDEXED}),
+    State.INDEXED: frozenset(),
     State.REJECTED: frozenset({State.PENDING, State.CANCELLED}),
     State.FAILED: frozenset({State.PENDING, State.CANCELLED}),
     State.CANCELLED: frozenset({State.PENDING}),
     State.FORGOTTEN: frozenset(),
 }
 
-#: What we may decide, and what an event may prove.
-TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
-    state: following | {State.TRANSCRIBING} if state in BEFORE_COMPLETED else following
-    for state, following in _DECIDED.items()
-}
+
+def _following(state: State) -> frozenset[State]:
+    """What we may decide, what an event may prove, and what may be asked of us."""
+    proved = {State.TRANSCRIBING} if state in BEFORE_COMPLETED else set()
+    asked = {State.FORGOTTEN} if state in FORGETTABLE else set()
+    return _DECIDED[state] | proved | asked
+
+
+TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {state: _following(state) for state in State}
 
 
 def check_transition(before: State, after: State) -> None:

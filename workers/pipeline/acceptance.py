@@ -38,7 +38,7 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
     """Records an acceptance, whatever has become of the recording meanwhile; False when no submission has its ref.
 
     From every state before `completed` the recording is transcribing then, unless it has an accepted transcription
-    already: then another id is noted as a double acceptance.
+    already: then another id is noted as a double acceptance. A forgotten recording stays forgotten.
     """
     submission = submissions.by_callback_ref(tx, fact.callback_ref)
     if submission is None:
@@ -61,6 +61,8 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
         return True
     if recording.transcription_id is None and recording.state in BEFORE_COMPLETED:
         _transcribing(tx, resources, recording, fact.transcription_id, by=by, reason=reason)
+    elif recording.transcription_id is None and recording.state == State.FORGOTTEN:
+        recordings.amend(tx, recording, transcription_id=fact.transcription_id)
     elif new and submissions.note_double(tx, submission, fact.transcription_id):
         detail = f"The API accepted it again as {fact.transcription_id}, beside {recording.transcription_id}."
         recordings.note(tx, recording, by=by, reason=Reason.ACCEPTED_TWICE, detail=detail)

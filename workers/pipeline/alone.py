@@ -26,3 +26,10 @@ def alone(resources: Resources, name: str, seconds: float) -> Iterator[bool]:
         if mine:
             with suppress(LedgerUnavailable), resources.ledger.write() as tx:  # else it expires
                 leases.release(tx, name, _HOLDER)
+
+
+def keep(resources: Resources, name: str, seconds: float) -> None:
+    """Renews a lease that `alone` gave, for work that takes longer; raises LedgerUnavailable when another has it."""
+    with resources.ledger.write() as tx:
+        if not leases.take(tx, name, _HOLDER, seconds):
+            raise LedgerUnavailable(f"Another process has taken over the lease {name}.")

@@ -260,7 +260,11 @@ def _workers(_: Resources) -> Finding:
 
 
 def _search(resources: Resources) -> Finding:
-    path = resources.settings.search_path
-    if not path.exists():
+    settings = resources.settings
+    path = settings.search_path
+    if path is not None and not path.exists():
         return ok("search", f"{path} is not there yet; the first transcript makes it")
-    return ok("search", f"{path} holds {resources.index.count()} documents")
+    where = path or f"the index {settings.search_index} at {settings.search_url}"
+    if path is None:
+        resources.index.check()  # quick, while the embedded one would be read through
+    return ok("search", f"{where} holds {resources.index.count()} documents")

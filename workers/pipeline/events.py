@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from workers.genesys.events import Event, parse_event
-from workers.ledger import events, recordings, submissions
+from workers.ledger import erasure, events, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.ledger.submissions import Submission
 from workers.model import Reason, Recording, State
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 #: A completed recording whose index message got lost is looked at by the sweep after this long.
 UNINDEXED_SECONDS: Final = 60.0
+#: Recordings whose events are applied in one transaction: some milliseconds each.
+TOGETHER: Final = 20
 
 
 class Verdict(StrEnum):
@@ -59,7 +61,11 @@ def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
 
 def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
     submission = submissions.by_callback_ref(tx, callback_ref)
-    recording = recordings.get(tx, submission.recording_id) if submission else None
+    # Held: one that is forgotten at this moment is seen here as forgotten, or has this event removed with the others.
+    recording = recordings.lock(tx, submission.recording_id) if submission else None
+    owner = submissions.owner(tx, event.transcription_id)
+    if _is_forgotten(tx, owner, recording):
+        return Receipt(Verdict.IGNORED)
     if recording is None:
         new = events.store(tx, _arrival(callback_ref, None, event, packed, events.UNMATCHED))
         return Receipt(Verdict.UNMATCHED if new else Verdict.DUPLICATE)
@@ -67,13 +73,20 @@ def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Rec
         return Receipt(Verdict.MISMATCHED, recording.id, recording.media_id)
     if recording.state == State.FORGOTTEN:
         return Receipt(Verdict.IGNORED)
-    owner = submissions.owner(tx, event.transcription_id)
     if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
         detail = "its transcription id belongs to another recording"
         new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, detail))
         return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
     new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.NEW))
     return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id)
+
+
+def _is_forgotten(tx: Connection, owner: int | None, recording: Recording | None) -> bool:
+    """Whether the transcription is that of another recording, which was forgotten: its text is not kept anywhere."""
+    if owner is None or (recording is not None and recording.id == owner):
+        return False
+    other = recordings.lock(tx, owner)
+    return other is not None and other.state == State.FORGOTTEN
 
 
 def look_soon(resources: Resources, callback_ref: str) -> None:
@@ -90,22 +103,63 @@ def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Record
 
     Those with a result come first. One that completed without a result comes after a failure: it has to be looked up.
     """
-    failed = False
     with resources.ledger.write() as tx:
         recording = recordings.lock(tx, recording_id)
         if recording is None:
             return None
-        waiting = [(stored, parse_event(stored.payload)) for stored in events.waiting(tx, recording_id)]
-        waiting.sort(key=lambda pair: (pair[1].transcript is None, pair[1].status == "completed"))
-        for stored, event in waiting:
-            state, why = _apply(tx, resources, recording, stored, event, by=by)
-            events.mark(tx, stored.id, state, why)
-            recording = _fresh(tx, recording)
-            failed = failed or (state == events.APPLIED and event.status == "failed")
-    if failed and recording.state == State.FAILED:
-        audit(recording)
-        log.info("transcription_failed", recording_id=recording.id, transcription_id=recording.transcription_id)
+        recording, failed = _apply_all(tx, resources, recording, by=by)
+    if failed:
+        _tell_failed(recording)
     return recording
+
+
+def apply_others(resources: Resources, most: int, *, by: str) -> list[Recording]:
+    """Applies the waiting events of up to `most` recordings, oldest first; gives those that are completed thereby.
+
+    Each is given to one caller only, however many look at once, and is the caller's to index.
+    """
+    completed: list[Recording] = []
+    looked = 0
+    while looked < most:
+        with resources.ledger.read() as tx:
+            if not events.is_any_waiting(tx):
+                break
+        failed: list[Recording] = []
+        with resources.ledger.write() as tx:
+            found = events.lock_waiting(tx, min(TOGETHER, most - looked))
+            for before in found:
+                recording, has_failed = _apply_all(tx, resources, before, by=by)
+                if has_failed:
+                    failed.append(recording)
+                elif recording.state == State.COMPLETED and before.state != State.COMPLETED:
+                    completed.append(recording)
+        for recording in failed:
+            _tell_failed(recording)
+        looked += len(found)
+        if len(found) < TOGETHER:
+            break
+    return completed
+
+
+def _apply_all(tx: Connection, resources: Resources, recording: Recording, *, by: str) -> tuple[Recording, bool]:
+    """Applies a locked recording's events; gives it as it is then, and whether one of them failed it."""
+    if recording.state == State.FORGOTTEN:
+        erasure.erase_text(tx, recording.id)
+        return recording, False
+    failed = False
+    waiting = [(stored, parse_event(stored.payload)) for stored in events.waiting(tx, recording.id)]
+    waiting.sort(key=lambda pair: (pair[1].transcript is None, pair[1].status == "completed"))
+    for stored, event in waiting:
+        state, why = _apply(tx, resources, recording, stored, event, by=by)
+        events.mark(tx, stored.id, state, why)
+        recording = _fresh(tx, recording)
+        failed = failed or (state == events.APPLIED and event.status == "failed")
+    return recording, failed and recording.state == State.FAILED
+
+
+def _tell_failed(recording: Recording) -> None:
+    audit(recording)
+    log.info("transcription_failed", recording_id=recording.id, transcription_id=recording.transcription_id)
 
 
 def _apply(

@@ -1,60 +1,99 @@
-"""Last step: applies what the inbox holds for a recording and makes its transcript searchable."""
+"""Last step: applies what the inbox holds and makes transcripts searchable, as many at once as have come."""
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 
 from workers import dispatch
-from workers.errors import SearchUnavailable
-from workers.genesys.events import parse_event
+from workers.errors import DocumentsNotStored, SearchUnavailable
 from workers.ledger import events, recordings
-from workers.model import Recording, State
+from workers.model import Recording, State, Transcript
 from workers.pipeline.clock import after
-from workers.pipeline.events import UNINDEXED_SECONDS, apply_waiting
+from workers.pipeline.documents import document_of, transcript_of
+from workers.pipeline.events import UNINDEXED_SECONDS, apply_others, apply_waiting
 from workers.pipeline.finish import audit
+from workers.pipeline.taking_back import take_back, take_back_forgotten
 from workers.resources import Resources
-from workers.search.documents import document_from
 
 log = structlog.get_logger(__name__)
+
+#: Documents written together: one transaction of the embedded index, one request to a search engine.
+BATCH: Final = 100
 
 
 def index(resources: Resources, recording_id: int, *, by: str) -> None:
     """Applies waiting events; a completed recording's document is written and the recording is `indexed`.
 
-    Safe to repeat, also late: the document is written with its version. When the index can't be written the recording
-    stays `completed`, and the sweep goes on when it can.
+    Others whose events have come meanwhile are taken along: their own messages find nothing to do then. When it
+    returns, the document is durable, or the recording is `completed` with a moment at which the sweep goes on. Safe
+    to repeat, also late: a document is written with its version, and one that was forgotten meanwhile is removed.
     """
     recording = apply_waiting(resources, recording_id, by=by)
     if recording is None:
         return
     if recording.state == State.TRANSCRIBING and recording.due_at is not None and recording.due_at <= time.time():
         dispatch.send_poll(recording.id, recording.media_id)  # it ended, but the event brought no result
-        return
-    if recording.state == State.COMPLETED:
-        _write(resources, recording, by=by)
+    elif recording.state == State.COMPLETED:
+        others = apply_others(resources, BATCH - 1, by=by)
+        _write(resources, {one.id: one for one in (recording, *others)}, by=by)
+    elif recording.state == State.FORGOTTEN:
+        take_back(resources, [recording.ref])  # whoever wrote its document may have died before taking it back
 
 
-def _write(resources: Resources, recording: Recording, *, by: str) -> None:
+def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> None:
     with resources.ledger.read() as tx:
-        payload = events.transcript_payload(tx, recording.id)
-    transcript = parse_event(payload).transcript if payload else None
-    assert transcript is not None  # noqa: S101 `completed` is reached only with a transcript
-    document = document_from(recording, transcript, indexed_at=time.time(), version=1)
+        payloads = events.payloads(tx, list(completed))
+    transcripts = {id_: transcript_of(payload) for id_, payload in payloads.items()}
+    now = time.time()
+    documents = [document_of(completed[id_], one, indexed_at=now) for id_, one in transcripts.items()]
+    reasons: Mapping[str, str] = {}
     try:
-        resources.index.upsert([document])
+        resources.index.upsert(documents)
+    except DocumentsNotStored as error:
+        reasons = error.reasons
     except SearchUnavailable as error:
-        # Not retried by Celery: thousands of messages would wait in the workers for a search engine that is down.
-        with resources.ledger.write() as tx:
-            recordings.amend(tx, recording, due_at=after(UNINDEXED_SECONDS), detail=str(error))
-        log.warning("document_not_written", recording_id=recording.id, detail=str(error))
+        reasons = {document.ref: str(error) for document in documents}
+    _put_off(resources, [one for one in completed.values() if one.ref in reasons], reasons)
+    stored = {id_: one for id_, one in transcripts.items() if completed[id_].ref not in reasons}
+    _indexed(resources, completed, stored, by=by)
+
+
+def _put_off(resources: Resources, left: Sequence[Recording], reasons: Mapping[str, str]) -> None:
+    """Not retried by Celery: thousands of messages would wait in the workers for a search engine that is down."""
+    if not left:
         return
     with resources.ledger.write() as tx:
-        moved = recordings.move(tx, recording, State.INDEXED, by=by, reason=recording.reason)
-    if moved:
-        audit(moved, transcript)
+        for recording in left:
+            recordings.amend(tx, recording, due_at=after(UNINDEXED_SECONDS), detail=reasons[recording.ref])
+    for recording in left:
+        log.warning("document_not_written", recording_id=recording.id, detail=reasons[recording.ref])
+
+
+def _indexed(
+    resources: Resources, completed: Mapping[int, Recording], stored: Mapping[int, Transcript], *, by: str
+) -> None:
+    if not stored:
+        return
+    with resources.ledger.write() as tx:
+        moved = [
+            recordings.move(tx, completed[id_], State.INDEXED, by=by, reason=completed[id_].reason) for id_ in stored
+        ]
+    done = [recording for recording in moved if recording]
+    for recording in done:
+        transcript = stored[recording.id]
+        audit(recording, transcript)
         log.info(
             "recording_indexed",
             recording_id=recording.id,
             transcription_id=transcript.transcription_id,
             words=transcript.words,
         )
+    _take_back(resources, stored.keys() - {recording.id for recording in done})
+
+
+def _take_back(resources: Resources, overtaken: set[int]) -> None:
+    """Removes documents of recordings that were forgotten while they were written."""
+    if overtaken:
+        take_back_forgotten(resources, overtaken)

@@ -100,6 +100,9 @@ def _no_status(resources: Resources, recording: Recording, error: StatusUnavaila
 
 
 def _store(tx: Connection, recording: Recording, packed: bytes, status: str, *, has_result: bool) -> None:
+    present = recordings.lock(tx, recording.id)
+    if present is None or present.state == State.FORGOTTEN:
+        return  # while it was looked up
     sent = submissions.of_recording(tx, recording.id)
     current = [one for one in sent if one.transcription_id == recording.transcription_id] or sent
     arrival = events.Arrival(
@@ -110,10 +113,8 @@ def _store(tx: Connection, recording: Recording, packed: bytes, status: str, *, 
         packed=packed,
         has_result=has_result,
     )
-    if not events.store(tx, arrival):
-        present = recordings.lock(tx, recording.id)
-        if present and (present.state, present.epoch) == (State.TRANSCRIBING, recording.epoch):
-            events.renew(tx, arrival)  # it was put aside while another transcription was the present one
+    if not events.store(tx, arrival) and (present.state, present.epoch) == (State.TRANSCRIBING, recording.epoch):
+        events.renew(tx, arrival)  # it was put aside while another transcription was the present one
 
 
 def _wait(

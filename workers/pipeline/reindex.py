@@ -1,42 +1,90 @@
-"""Rebuilds the search index from the ledger, at no API cost."""
+"""Rebuilds the search index from the ledger, at no API cost and while everything goes on."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
-from workers.genesys.events import parse_event
-from workers.ledger import events, recordings
+from workers.errors import InputError, PartUnreachable, SearchUnavailable
+from workers.ledger import backfills, events, recordings
 from workers.model import Recording, State
+from workers.pipeline.alone import alone, keep
+from workers.pipeline.documents import document_of, transcript_of
 from workers.resources import Resources
-from workers.search.documents import Document, document_from
-from workers.search.sqlite import SqliteIndex
+from workers.search.documents import Document
+from workers.search.index import Rebuild, SearchIndex
 
 BATCH: Final = 100
+LEASE: Final = "reindex"
+LEASE_SECONDS: Final = 120.0
 
 
 def reindex(resources: Resources) -> Iterator[int]:
-    """Empties the index and writes the document of each indexed recording anew; tells after each batch how many.
+    """Fills a new index and puts it in the place of the old one; tells after each batch how many it has.
 
-    Until it is done a search finds only what is written already. Workers may go on meanwhile; safe to repeat.
+    Searches are answered by the old index until then, and workers write both. One process of the fleet at a time:
+    raises PartUnreachable when another does it already. Broken off, it leaves the old index as it is.
     """
-    index = SqliteIndex(resources.settings.search_path, fresh=True)
+    with alone(resources, LEASE, LEASE_SECONDS) as mine:
+        if not mine:
+            raise PartUnreachable(
+                "The search index is being rebuilt already: wait for its end. One that was killed holds up the next "
+                f"for {LEASE_SECONDS:g} s."
+            )
+        rebuild = resources.index.rebuild()
+        try:
+            yield from _fill(resources, rebuild)
+            rebuild.finish()
+        except BaseException:  # also when it is broken off
+            with suppress(SearchUnavailable):
+                rebuild.abandon()
+            raise
+
+
+def reindex_backfill(resources: Resources, name: str) -> Iterator[int]:
+    """Writes the documents of one backfill anew into the present index; tells after each batch how many.
+
+    Raises InputError when there is no such backfill. Safe to repeat, and to do while anything else goes on.
+    """
+    with resources.ledger.read() as tx:
+        backfill = backfills.by_name(tx, name)
+    if backfill is None:
+        raise InputError(f"There is no backfill '{name}': `retroscribe status` shows those there are.")
     written, last = 0, 0
-    try:
-        while True:
-            with resources.ledger.read() as tx:
-                batch = recordings.in_state(tx, State.INDEXED, after_id=last, most=BATCH)
-                documents = [_document(recording, events.transcript_payload(tx, recording.id)) for recording in batch]
-            if not batch:
-                return
-            index.upsert([document for document in documents if document])
-            written, last = written + len(batch), batch[-1].id
-            yield written
-    finally:
-        index.close()
+    while True:
+        with resources.ledger.read() as tx:
+            batch = events.own_transcripts(tx, backfill.id, after_id=last, most=BATCH)
+        if not batch:
+            return
+        _write(resources, resources.index, batch)
+        written, last = written + len(batch), batch[-1][0].id
+        yield written
 
 
-def _document(recording: Recording, payload: bytes | None) -> Document | None:
-    transcript = parse_event(payload).transcript if payload else None
-    if transcript is None:
-        return None
-    return document_from(recording, transcript, indexed_at=recording.indexed_at or time.time(), version=1)
+def _fill(resources: Resources, rebuild: Rebuild) -> Iterator[int]:
+    # Not only what is indexed: whoever writes a document now may have begun before there was a second index.
+    written, last = 0, 0
+    while True:
+        with resources.ledger.read() as tx:
+            batch = events.with_transcripts(tx, after_id=last, most=BATCH)
+        if not batch:
+            return
+        _write(resources, rebuild, batch)
+        keep(resources, LEASE, LEASE_SECONDS)
+        written, last = written + len(batch), batch[-1][0].id
+        yield written
+
+
+def _write(resources: Resources, index: SearchIndex | Rebuild, batch: Sequence[tuple[Recording, bytes]]) -> None:
+    """Writes a batch, and takes back what was forgotten since it was read."""
+    index.upsert([_document(recording, payload) for recording, payload in batch])
+    with resources.ledger.read() as tx:
+        forgotten = recordings.those_in(tx, [recording.id for recording, _ in batch], State.FORGOTTEN)
+    for recording in forgotten:
+        index.delete(recording.ref)
+    if forgotten:
+        resources.index.purge()
+
+
+def _document(recording: Recording, payload: bytes) -> Document:
+    return document_of(recording, transcript_of(payload), indexed_at=recording.indexed_at or time.time())

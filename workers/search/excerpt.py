@@ -8,7 +8,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from workers.search.documents import Document
-from workers.search.query import Term
+from workers.search.query import Query, Term
+from workers.search.results import Hit
 from workers.search.words import Word, words
 
 WIDTH = 160  # characters
@@ -25,6 +26,28 @@ class Excerpt:
     highlights: tuple[tuple[int, int], ...]
     position_seconds: float | None
     speaker: str | None
+
+
+def hit_of(document: Document, query: Query, score: float) -> Hit:
+    """A document that was found, with the piece that shows why."""
+    shown = excerpt(document, query.wanted)
+    return Hit(
+        ref=document.ref,
+        media_id=document.media_id,
+        transcription_id=document.transcription_id,
+        backfill=document.backfill,
+        score=score,
+        snippet=shown.text,
+        highlights=shown.highlights,
+        position_seconds=shown.position_seconds,
+        speaker=shown.speaker,
+        confidence=document.confidence,
+        languages=document.languages,
+        duration_seconds=document.duration_seconds,
+        redacted=document.redacted,
+        created_at=document.created_at,
+        completed_at=document.completed_at,
+    )
 
 
 class _Match(NamedTuple):

@@ -39,6 +39,7 @@ class Query:
 
     All wanted terms and none of the excluded must occur. `languages`: any of them, in whatever case, `en` also
     finds `en-US`. `since` and `until`: Unix seconds at which the recording was asked for, whole seconds, both included.
+    Durations are seconds, both included. What a recording lacks, such as its duration, no filter on it finds.
     """
 
     terms: tuple[Term, ...] = ()
@@ -46,6 +47,9 @@ class Query:
     since: float | None = None
     until: float | None = None
     min_confidence: float | None = None
+    min_duration: float | None = None
+    max_duration: float | None = None
+    redacted: bool | None = None
     media_id: str | None = None
     backfill: str | None = None
     sort: str = "relevance"
@@ -61,6 +65,7 @@ class Query:
             raise InputError(f"since ({self.since:.0f}) is after until ({self.until:.0f}): swap them.")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise InputError(f"min_confidence is {self.min_confidence}: give a number from 0 to 1, such as 0.8.")
+        self._check_durations()
         _check_id("media_id", self.media_id)
         _check_id("backfill", self.backfill)
         if self.sort not in SORTS:
@@ -75,9 +80,13 @@ class Query:
     def excluded(self) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if term.excluded)
 
+    def _has_filter(self) -> bool:
+        times = (self.since, self.until, self.min_duration, self.max_duration)
+        others = (self.min_confidence, self.redacted, self.media_id, self.backfill)
+        return bool(self.languages) or any(value is not None for value in (*times, *others))
+
     def _check_terms(self) -> None:
-        filters = (self.since, self.until, self.min_confidence, self.media_id, self.backfill)
-        if not self.wanted and not self.languages and all(value is None for value in filters):
+        if not self.wanted and not self._has_filter():
             raise InputError(
                 'The query has nothing to find: give a word, a "phrase" or a filter such as a language or a media id.'
             )
@@ -86,6 +95,14 @@ class Query:
         for term in self.terms:
             if term.prefix and term.tokens[-1].isascii() and len(term.tokens[-1]) < 2:
                 raise InputError(f"{term.text!r} would find nearly everything: give at least two letters before the *.")
+
+    def _check_durations(self) -> None:
+        for name, value in (("min_duration", self.min_duration), ("max_duration", self.max_duration)):
+            if value is not None and not 0 <= value <= LAST_SECOND:
+                raise InputError(f"{name} is {value}: give seconds, 0 or more.")
+        shortest, longest = self.min_duration, self.max_duration
+        if shortest is not None and longest is not None and shortest > longest:
+            raise InputError(f"min_duration ({shortest:g} s) is more than max_duration ({longest:g} s): swap them.")
 
     def _check_page(self) -> None:
         if not 1 <= self.size <= MAX_SIZE:
@@ -104,6 +121,9 @@ class Filters(TypedDict, total=False):
     since: float | None
     until: float | None
     min_confidence: float | None
+    min_duration: float | None
+    max_duration: float | None
+    redacted: bool | None
     media_id: str | None
     backfill: str | None
     sort: str | None

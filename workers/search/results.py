@@ -23,6 +23,9 @@ class Hit:
     speaker: str | None
     confidence: float | None
     languages: tuple[str, ...]
+    duration_seconds: float | None
+    redacted: bool | None
+    created_at: float
     completed_at: float | None
 
     def marked(self, before: str = "<<", after: str = ">>") -> str:

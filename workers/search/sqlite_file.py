@@ -4,11 +4,12 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from workers.errors import SearchUnavailable
 from workers.search.words import ANALYZER_VERSION
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 _CHECKPOINT_PAGES = 4_000
 
@@ -18,7 +19,8 @@ _CHECKPOINT_PAGES = 4_000
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE documents (id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE, version INTEGER NOT NULL,
-       media_id TEXT NOT NULL, backfill TEXT NOT NULL, languages TEXT NOT NULL, confidence REAL)""",
+       media_id TEXT NOT NULL, backfill TEXT NOT NULL, languages TEXT NOT NULL, confidence REAL,
+       duration REAL, redacted INTEGER)""",
     "CREATE INDEX documents_media_id ON documents (media_id)",
     "CREATE TABLE bodies (id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     "CREATE VIRTUAL TABLE words USING fts5 (text, content='', tokenize='ascii', detail='full')",
@@ -28,33 +30,41 @@ _VERSIONS = {"schema": SCHEMA_VERSION, "analyzer": ANALYZER_VERSION}
 
 def connect(path: Path, *, full_sync: bool = False) -> sqlite3.Connection:
     """A connection that may pass from thread to thread; transactions are begun and ended by hand."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    uri = f"file:{quote(str(path))}?mode=rw"  # what another process has removed is not made again
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     return connection
 
 
-def prepare(path: Path, *, fresh: bool = False) -> None:
+def prepare(path: Path, *, may_make: bool = True) -> None:
     """Makes folder, file and tables where they are missing; several processes may do so at once.
 
-    With `fresh` it empties an index first, of whichever version. Raises SearchUnavailable for a file of another
-    version or one that is no search index; may raise sqlite3.Error and OSError.
+    Raises SearchUnavailable for a file of another version or one that is no search index; may raise sqlite3.Error and
+    OSError, such as FileNotFoundError without `may_make`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
+    if may_make:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    elif not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
     with closing(connect(path)) as connection:
-        if not fresh and _is_ready(connection, path):
+        if _is_ready(connection, path):
             return
         _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
-        if fresh and _versions(connection, path):
-            for table in ("words", "bodies", "documents", "meta"):
-                connection.execute(f"DROP TABLE IF EXISTS {table}")
         if not _is_ready(connection, path):
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", _VERSIONS.items())
         connection.execute("COMMIT")
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raises SearchUnavailable or sqlite3.Error when there is a file that no version of ours has made."""
+    if path.exists():
+        with closing(connect(path)) as connection:
+            _versions(connection, path)
 
 
 def _is_ready(connection: sqlite3.Connection, path: Path) -> bool:
@@ -63,7 +73,7 @@ def _is_ready(connection: sqlite3.Connection, path: Path) -> bool:
     if found and found != _VERSIONS:
         raise SearchUnavailable(
             f"The search index {path} was made by another version of Retroscribe: run `retroscribe reindex`, which "
-            "rebuilds it from the ledger."
+            "builds a new one from the ledger, while everything else goes on."
         )
     return bool(found)
 

@@ -88,9 +88,11 @@ def _filters(query: Query) -> tuple[list[str], list[str | float]]:
     if query.min_confidence is not None:
         conditions.append("confidence >= ?")
         values.append(query.min_confidence - _ROUNDING)
-    for name, value in (("media_id", query.media_id), ("backfill", query.backfill)):
+    exactly = (("media_id = ?", query.media_id), ("backfill = ?", query.backfill), ("redacted = ?", query.redacted))
+    between = (("duration >= ?", query.min_duration), ("duration <= ?", query.max_duration))
+    for condition, value in (*exactly, *between):
         if value is not None:
-            conditions.append(f"{name} = ?")
+            conditions.append(condition)
             values.append(value)
     return conditions, values
 

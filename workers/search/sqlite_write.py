@@ -131,7 +131,7 @@ def _free_id(connection: sqlite3.Connection, created_at: float) -> int:
 def _insert(connection: sqlite3.Connection, id_: int, row: Row) -> None:
     document = row.document
     connection.execute(
-        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             id_,
             document.ref,
@@ -140,6 +140,8 @@ def _insert(connection: sqlite3.Connection, id_: int, row: Row) -> None:
             document.backfill,
             f",{','.join(document.languages).lower()},",
             document.confidence,
+            document.duration_seconds,
+            document.redacted,
         ),
     )
     connection.execute("INSERT INTO bodies (id, body) VALUES (?, ?)", (id_, row.body))

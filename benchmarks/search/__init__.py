@@ -1,0 +1,1 @@
+"""Measures how fast transcripts are indexed and found, and what room they take."""
