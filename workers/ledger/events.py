@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal, select
 
 from workers.ledger.statements import change, insert_or_ignore
 from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings, transcripts
@@ -191,6 +191,24 @@ def listed(
     if recording_ids is not None:
         wanted = wanted.where(events.c.recording_id.in_(recording_ids))
     return [Listed(**row) for row in tx.execute(wanted.order_by(events.c.id.desc()).limit(most)).mappings()]
+
+
+_PENDING: Final = (
+    select(literal(NEW).label("state"), func.count().label("number"))
+    .select_from(events)
+    .where(IS_NEW)
+    .union_all(
+        *(
+            select(literal(state), func.count()).select_from(events).where(IS_ASIDE, events.c.state == state)
+            for state in (REFUSED, UNMATCHED)
+        )
+    )
+)
+
+
+def pending(tx: Connection) -> dict[str, int]:
+    """How many events of the whole inbox nobody has applied yet, and how many are kept as refused and unmatched."""
+    return {row.state: row.number for row in tx.execute(_PENDING)}
 
 
 def aside(tx: Connection) -> dict[str, int]:

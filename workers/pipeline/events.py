@@ -1,5 +1,6 @@
 """What an event says and what follows: taken in by the receiver, applied by the index task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 #: A completed recording whose index message got lost is looked at by the sweep after this long.
 UNINDEXED_SECONDS: Final = 60.0
+#: Why an event is refused.
+OF_ANOTHER: Final = "its transcription id belongs to another recording"
 
 
 class Verdict(StrEnum):
@@ -36,12 +39,28 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event with a valid token, read and packed: what is left to do takes a transaction."""
+
+    callback_ref: str
+    event: Event
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """The verdict, and the recording that the index task is to be sent for."""
+    """The verdict, the recording that it is about, and whether it came before our submission's answer was recorded."""
 
     verdict: Verdict
     recording_id: int | None = None
     media_id: str | None = None
+    early: bool = False
+
+
+def read(callback_ref: str, raw: bytes) -> Delivery:
+    """The event in a body; raises InputError for one that can't be used. What is not `event.known` is not kept."""
+    event = parse_event(raw, whole=False)
+    return Delivery(callback_ref, event, events.pack(raw) if event.known else b"")
 
 
 def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
@@ -49,15 +68,28 @@ def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
 
     Raises InputError for a malformed body, LedgerUnavailable when it could not be kept.
     """
-    event = parse_event(raw)
-    if not event.known:
-        return Receipt(Verdict.IGNORED)
-    packed = events.pack(raw)
-    with resources.ledger.write() as tx:
-        return _take(tx, callback_ref, event, packed)
+    (receipt,) = receive_all(resources, [read(callback_ref, raw)])
+    return receipt
 
 
-def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
+def receive_all(resources: Resources, deliveries: Sequence[Delivery]) -> list[Receipt]:
+    """Keeps some dozens of events in one transaction, all or none, and gives the receipt of each.
+
+    Raises LedgerUnavailable when they could not be kept.
+    """
+    receipts = [Receipt(Verdict.IGNORED)] * len(deliveries)
+    known = [number for number, one in enumerate(deliveries) if one.event.known]
+    # Two receivers that take the same events wait for each other's rows: in one order, or it would be for ever.
+    known.sort(key=lambda number: (deliveries[number].event.transcription_id, deliveries[number].event.event_type))
+    if known:
+        with resources.ledger.write() as tx:
+            for number in known:
+                receipts[number] = _take(tx, deliveries[number])
+    return receipts
+
+
+def _take(tx: Connection, delivery: Delivery) -> Receipt:
+    callback_ref, event, packed = delivery.callback_ref, delivery.event, delivery.packed
     submission = submissions.by_callback_ref(tx, callback_ref)
     recording = recordings.get(tx, submission.recording_id) if submission else None
     if recording is None:
@@ -69,11 +101,11 @@ def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Rec
         return Receipt(Verdict.IGNORED)
     owner = submissions.owner(tx, event.transcription_id)
     if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
-        detail = "its transcription id belongs to another recording"
-        new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, detail))
+        new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, OF_ANOTHER))
         return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
     new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.NEW))
-    return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id)
+    early = new and recording.state in BEFORE_COMPLETED
+    return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id, early=early)
 
 
 def look_soon(resources: Resources, callback_ref: str) -> None:
@@ -119,7 +151,7 @@ def _apply(
         return events.IGNORED, f"the recording was {recording.state} already"
     owner = submissions.owner(tx, event.transcription_id)
     if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
-        return events.REFUSED, "its transcription id belongs to another recording"
+        return events.REFUSED, OF_ANOTHER
     if event.status == "failed":
         return _failed(tx, resources, recording, stored, event, by=by)
     acceptance.record(tx, resources, fact, by=by, reason=Reason.WEBHOOK)
@@ -206,7 +238,7 @@ def _arrival(
         transcription_id=event.transcription_id,
         type=event.event_type,
         packed=packed,
-        has_result=event.transcript is not None,
+        has_result=event.has_result,
         state=state,
         detail=detail,
     )
