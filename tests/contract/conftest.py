@@ -1,4 +1,4 @@
-"""What the contract tests of the limiter's script share."""
+"""What the contract tests of the limiter's script share, and the receivers that several modules send to."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.receiver import NO_BROKER, Receiver, started
 from tests.support.valkey import Valkey
 
 
@@ -16,3 +17,17 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     with server.client() as client:
         yield client
     server.close()
+
+
+@pytest.fixture(scope="package")
+def receiver(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, shared_valkey: Valkey) -> Iterator[Receiver]:
+    """One process for all tests that break nothing."""
+    with started(tmp_path_factory.mktemp("receiver"), empty_ledger, shared_valkey.url) as one:
+        yield one
+
+
+@pytest.fixture
+def lonely(tmp_path: Path, empty_ledger: Path) -> Iterator[Receiver]:
+    """A receiver of the test's own whose broker is away."""
+    with started(tmp_path, empty_ledger, NO_BROKER) as one:
+        yield one

@@ -133,8 +133,18 @@ def sandbox(
     serve(config, announce=typer.echo)
 
 
-def schema() -> None:
+def schema(
+    of_receiver: Annotated[
+        bool, typer.Option("--receiver", help="The receiver's OpenAPI document instead, for who sends it events.")
+    ] = False,
+) -> None:
     """Prints the JSON schema of the enqueue message that other apps send."""
+    if of_receiver:
+        from workers.receiver.app import openapi_document
+        from workers.resources import Resources
+
+        typer.echo(json.dumps(openapi_document(Resources(load_settings())), indent=2))
+        return
     from workers.intake.entries import message_schema
 
     typer.echo(json.dumps(message_schema(), indent=2))

@@ -40,11 +40,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event with a valid token, read and packed: what is left to do takes a transaction."""
+    """An event with a valid token, and the body that it was read from; what is not `event.known` is not kept."""
 
     callback_ref: str
     event: Event
-    packed: bytes
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,8 @@ class Receipt:
 
 
 def read(callback_ref: str, raw: bytes) -> Delivery:
-    """The event in a body; raises InputError for one that can't be used. What is not `event.known` is not kept."""
-    event = parse_event(raw, whole=False)
-    return Delivery(callback_ref, event, events.pack(raw) if event.known else b"")
+    """The event in a body; raises InputError for one that can't be used."""
+    return Delivery(callback_ref, parse_event(raw, whole=False), raw)
 
 
 def receive(resources: Resources, callback_ref: str, raw: bytes) -> Receipt:
@@ -78,18 +77,21 @@ def receive_all(resources: Resources, deliveries: Sequence[Delivery]) -> list[Re
     Raises LedgerUnavailable when they could not be kept.
     """
     receipts = [Receipt(Verdict.IGNORED)] * len(deliveries)
-    known = [number for number, one in enumerate(deliveries) if one.event.known]
-    # Two receivers that take the same events wait for each other's rows: in one order, or it would be for ever.
-    known.sort(key=lambda number: (deliveries[number].event.transcription_id, deliveries[number].event.event_type))
-    if known:
-        with resources.ledger.write() as tx:
-            for number in known:
-                receipts[number] = _take(tx, deliveries[number])
+    packed = {number: events.pack(one.raw) for number, one in enumerate(deliveries) if one.event.known}
+    if not packed:
+        return receipts
+
+    def key(number: int) -> tuple[str, str]:
+        return deliveries[number].event.transcription_id, deliveries[number].event.event_type
+
+    with resources.ledger.write() as tx:
+        # Two receivers that take the same events wait for each other's rows: in one order, or it would be for ever.
+        for number in sorted(packed, key=key):
+            receipts[number] = _take(tx, deliveries[number].callback_ref, deliveries[number].event, packed[number])
     return receipts
 
 
-def _take(tx: Connection, delivery: Delivery) -> Receipt:
-    callback_ref, event, packed = delivery.callback_ref, delivery.event, delivery.packed
+def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
     submission = submissions.by_callback_ref(tx, callback_ref)
     recording = recordings.get(tx, submission.recording_id) if submission else None
     if recording is None:

@@ -64,7 +64,7 @@ class Inbox:
 
         It may have been kept all the same: the sender comes again, and it is a duplicate then.
         """
-        size = len(delivery.packed)
+        size = len(delivery.raw)
         if self._waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES_WAITING:
             raise LedgerUnavailable("Too many events wait for the ledger.")
         waiting = _Waiting(delivery, self._loop.create_future())
@@ -90,7 +90,7 @@ class Inbox:
 
     def _more(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         """The first and those behind it that fit into one transaction, and whether the end was reached."""
-        batch, size = [first], len(first.delivery.packed)
+        batch, size = [first], len(first.delivery.raw)
         while len(batch) < MOST_TOGETHER and size < BYTES_TOGETHER:
             try:
                 one = self._queue.get_nowait()
@@ -99,7 +99,7 @@ class Inbox:
             if one is None:
                 return batch, True
             batch.append(one)
-            size += len(one.delivery.packed)
+            size += len(one.delivery.raw)
         return batch, False
 
     def _store(self, batch: list[_Waiting]) -> None:
