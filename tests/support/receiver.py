@@ -87,7 +87,10 @@ class Receiver:
         return taken and [event["state"] for event in self.kept(ref)] == ["new"]
 
     def submitted(self, *, state: State = State.TRANSCRIBING) -> tuple[Recording, str]:
-        """A recording that the API accepted, as the transcription `t-MEDIAID`, and its callback ref."""
+        """A recording that the API accepted, as the transcription `t-MEDIAID`, and its callback ref.
+
+        Of one that is `submitting` the answer is still on its way.
+        """
         media_id, ref, due = f"m-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex, time.time() + 3600
         with self.ledger.write() as tx:
             backfill = backfills.ensure(tx, media_id, {})
@@ -98,6 +101,8 @@ class Receiver:
             submission = submissions.open_next(
                 tx, recording.id, callback_ref=ref, epoch=recording.epoch, request_digest=bytes(32)
             )
+            if state == State.SUBMITTING:
+                return recording, ref
             submissions.settle(tx, submission, submissions.ACCEPTED, transcription_id=f"t-{media_id}")
             way = (State.TRANSCRIBING, State.COMPLETED, State.FORGOTTEN)
             for to in way[: way.index(state) + 1]:

@@ -1,6 +1,9 @@
 """What several subcommands need: resources of a home that is really there, and a console."""
 
+import getpass
 import logging
+import os
+import socket
 import sys
 from typing import Final
 
@@ -15,6 +18,9 @@ from workers.resources import Resources, get_resources
 
 #: Wide enough that nothing is wrapped or cut for whoever reads our output from a pipe or a file.
 _UNBOUNDED: Final = 10_000
+
+#: The history keeps that many characters of who did something.
+BY_LENGTH: Final = 128
 
 # On a terminal it asks for the width each time.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
@@ -55,6 +61,15 @@ def missing_consumers(settings: Settings) -> set[str]:
     from workers import dispatch
 
     return set(queues.ALL) - dispatch.consumed_queues()
+
+
+def person(command: str) -> str:
+    """Who does it, for the history."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under an id without a name
+        user = str(os.getuid())
+    return f"retroscribe {command} ({user}@{socket.gethostname()})"[:BY_LENGTH]
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,7 @@
 """`retroscribe retry` and `retroscribe resolve`: what a person decides about recordings."""
 
-import getpass
 import json
 import logging
-import os
-import socket
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from config.logging import configure_logging
-from workers.cli.common import console, errors, existing_resources
+from workers.cli.common import console, errors, existing_resources, person
 from workers.cli.completion import backfill_names
 from workers.errors import InputError
 from workers.ledger import backfills
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 ALL_LEFT_ALONE: Final = 3
-#: The history keeps that many characters of who did something.
-BY_LENGTH: Final = 128
 
 _DID: Final = {
     Reason.RETRIED: "retried: handed out as the queues have room",
@@ -83,7 +78,7 @@ def retry(
     _check_reason(reason)
     resources = existing_resources()
     states = list(dict.fromkeys(state or [State.FAILED]))
-    done = _last(operations.retry(resources, name, states, reason=reason, pay_again=pay_again, by=_person("retry")))
+    done = _last(operations.retry(resources, name, states, reason=reason, pay_again=pay_again, by=person("retry")))
     if as_json:
         _echo({"backfill": name, "retried": done.done[Reason.RETRIED]}, done)
     elif not done.done and not done.left_alone:
@@ -152,7 +147,7 @@ def _decision(adopt: str | None, *, resubmit: bool, drop: bool, pay_again: bool)
         raise InputError("Say what to do, one of --adopt ID, --resubmit and --drop.")
     if pay_again and not resubmit:
         raise InputError("--pay-again goes with --resubmit only.")
-    by = _person("resolve")
+    by = person("resolve")
     if adopt is not None:
         if not 1 <= len(adopt) <= 128 or not adopt.isprintable() or " " in adopt or "/" in adopt:
             raise InputError(f"{adopt!r} is no transcription id: 1 to 128 printable characters, no spaces or slashes.")
@@ -216,15 +211,6 @@ def _code(done: "Done") -> int:
 def _check_reason(reason: str | None) -> None:
     if reason is not None and reason not in list(Reason):
         raise InputError(f"'{reason}' is no reason code: `retroscribe status NAME` shows those there are.")
-
-
-def _person(command: str) -> str:
-    """Who does it, for the history."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container may run under an id without a name
-        user = str(os.getuid())
-    return f"retroscribe {command} ({user}@{socket.gethostname()})"[:BY_LENGTH]
 
 
 def _recordings(number: int) -> str:

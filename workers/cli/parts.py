@@ -108,6 +108,9 @@ def sandbox(
         str, typer.Option(help="How the limits count: token-bucket, fixed-second, sliding-second or minute.")
     ] = "token-bucket",
     faults: Annotated[str, typer.Option(help="Faults as PUT /_sandbox/faults takes them, in JSON.")] = "{}",
+    signature: Annotated[
+        str, typer.Option(help="Sign webhooks: standard-webhooks:SECRET or x-hub-signature-256:SECRET.")
+    ] = "",
     write_manifest: Annotated[Path | None, typer.Option(help="Write the catalogue to this CSV file first.")] = None,
 ) -> None:
     """Runs a local stand-in for the transcription API, with its limits and its faults."""
@@ -126,6 +129,7 @@ def sandbox(
         buckets=buckets,
         limiter=limiter,
         faults=faults,
+        signature=signature,
     )
     if write_manifest is not None:
         write(write_manifest, config)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, literal, select
+from sqlalchemy.engine import RowMapping
 
 from workers.ledger.statements import change, insert_or_ignore
 from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings, transcripts
@@ -43,7 +44,7 @@ class StoredEvent:
 
     id: int
     callback_ref: str
-    recording_id: int
+    recording_id: int | None
     transcription_id: str
     type: str
     packed: bytes
@@ -82,17 +83,28 @@ def renew(tx: Connection, arrival: Arrival) -> None:
 
 def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
     """The recording's events that nobody has applied yet, oldest first."""
-    return [
-        StoredEvent(
-            row["id"],
-            row["callback_ref"],
-            row["recording_id"],
-            row["transcription_id"],
-            row["type"],
-            bytes(row["payload"]),
-        )
-        for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()
-    ]
+    return [_stored(row) for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()]
+
+
+def get(tx: Connection, event_id: int) -> StoredEvent:
+    """The event of that id, which must exist."""
+    return _stored(tx.execute(select(events).where(events.c.id == event_id)).mappings().one())
+
+
+def make_new(tx: Connection, event_id: int, recording_id: int) -> bool:
+    """Has an event applied to this recording, whatever came of it before; False when the recording has it already."""
+    mine = select(events.c.transcription_id, events.c.type).where(events.c.id == event_id)
+    key = tx.execute(mine).one()
+    twin = select(events.c.id).where(
+        events.c.recording_id == recording_id,
+        events.c.transcription_id == key.transcription_id,
+        events.c.type == key.type,
+        events.c.id != event_id,
+    )
+    if tx.execute(twin).first() is not None:
+        return False
+    change(tx, events, {"id": event_id}, {"recording_id": recording_id, "state": NEW, "detail": None})
+    return True
 
 
 def is_waiting(tx: Connection, recording_id: int) -> bool:
@@ -179,6 +191,12 @@ def of_recording(tx: Connection, recording_id: int) -> list[Listed]:
     return [Listed(**row) for row in tx.execute(mine).mappings()]
 
 
+def listed_one(tx: Connection, event_id: int) -> Listed | None:
+    """The event of that id, None when there is none."""
+    row = tx.execute(_LISTED.where(events.c.id == event_id)).mappings().first()
+    return Listed(**row) if row else None
+
+
 def listed(
     tx: Connection, *, state: str | None = None, recording_ids: Collection[int] | None = None, most: int
 ) -> list[Listed]:
@@ -215,3 +233,14 @@ def aside(tx: Connection) -> dict[str, int]:
     """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
     counted = select(events.c.state, func.count().label("number")).where(IS_ASIDE).group_by(events.c.state)
     return {row.state: row.number for row in tx.execute(counted)}
+
+
+def _stored(row: RowMapping) -> StoredEvent:
+    return StoredEvent(
+        row["id"],
+        row["callback_ref"],
+        row["recording_id"],
+        row["transcription_id"],
+        row["type"],
+        bytes(row["payload"]),
+    )
