@@ -116,7 +116,7 @@ def _note(scope: Scope, about: Told, status: int, seconds: float) -> None:
     fields: dict[str, Any] = {
         "method": scope["method"] if len(scope["method"]) < 10 else "OTHER",
         "route": where,
-        "status": status,
+        "status": int(status),
         "milliseconds": round(seconds * 1000, 1),
         "client": address(scope.get("client")),
     }
