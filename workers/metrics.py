@@ -3,12 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 #: Not the library's own, which Flower fills in its process and anything imported may fill in ours.
 REGISTRY: Final = CollectorRegistry()
+# When each counter began would be as many lines again, and process_start_time_seconds says it.
+disable_created_metrics()
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 

@@ -62,6 +62,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, authori
     settings = {
         "receiver_tls_certificate": folder / "chain.pem",
         "receiver_tls_key": folder / "key.pem",
+        "receiver_read_seconds": 2,
         "receiver_signature": "standard-webhooks",
         "receiver_signature_secrets": SIGNING,
     }
@@ -215,6 +216,10 @@ class TestSignedAndEncrypted:
             old.wrap_socket(connection, server_hostname="127.0.0.1")
         assert b"HTTP/1.1 200" not in closed.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert closed.get("/healthz").is_success
+
+    def test_a_caller_that_never_begins_to_encrypt_is_cut_off(self, closed: Receiver) -> None:
+        with socket.create_connection(("127.0.0.1", closed.port), timeout=20) as connection:
+            assert connection.recv(1) == b""
 
     @pytest.mark.parametrize(
         ("certificate", "says"), [("missing.pem", "where there is no file"), ("rubbish.pem", "can't be used")]

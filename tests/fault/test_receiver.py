@@ -154,6 +154,6 @@ def test_every_acknowledged_event_becomes_one_document_and_no_forged_one_leaves_
         assert tx.execute(untouched).scalar_one() == number - len(found)
     assert kept == {"applied": len(found)}
     log = (receiving.folder / "receiver.log").read_text()
-    assert log.count("verdict=forged") == senders.answers["forged", 401]
+    assert log.count("verdict=forged") >= senders.answers["forged", 401]
     assert FORGED_WORDS not in log
     assert "Traceback" not in log

@@ -65,10 +65,10 @@ def explain(
 def list_events(
     recording: Annotated[
         str | None,
-        typer.Argument(metavar="[MEDIA_ID|REF|replay]", help="Only this recording's events.", show_default=False),
+        typer.Argument(metavar="MEDIA_ID|REF|replay", help="Only this recording's events.", show_default=False),
     ] = None,
     event: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="The event to apply again, after `replay`.", show_default=False)
+        int | None, typer.Argument(metavar="ID", help="The event to apply again, after `replay`.", show_default=False)
     ] = None,
     state: Annotated[EventState | None, typer.Option(help="Only events that this became of.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,

@@ -203,7 +203,7 @@ class _Desk:
                 tx.exec_driver_sql("SELECT 1 FROM events LIMIT 1")
         except LedgerUnavailable as error:
             log.warning("ledger_unavailable", detail=str(error))
-            return answers.unavailable()
+            return answers.answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The ledger can't be read now.")
         return answers.answer(HTTPStatus.OK, "ok")
 
 

@@ -1,6 +1,7 @@
 """Runs the receiver on its own port, and its metrics on another."""
 
 import asyncio.constants
+import logging
 import resource
 import signal
 import ssl
@@ -42,6 +43,8 @@ def serve(resources: Resources) -> None:
     _start_metrics(resources)
     log.info("receiver_starts", host=host, port=port, tls=config.is_ssl)
     server = uvicorn.Server(config)
+    # It would say of each stranger what our own line says better.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     # Uvicorn raises the signal that ended it once more, and a clean stop would look like a crash to who started it.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
@@ -85,7 +88,7 @@ def _tls(settings: Settings) -> Callable[..., ssl.SSLContext] | None:
     if certificate is None:
         return None
     # Uvicorn has no setting for it, and a minute is long for somebody who only wants to hold a connection.
-    asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HEAD_SECONDS
+    asyncio.constants.SSL_HANDSHAKE_TIMEOUT = min(HEAD_SECONDS, settings.receiver_read_seconds)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for name, path in (("CERTIFICATE", certificate), ("KEY", key)):
