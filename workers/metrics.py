@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 #: Not the library's own, which Flower fills in its process and anything imported may fill in ours.
 REGISTRY: Final = CollectorRegistry()
 # When each counter began would be as many lines again, and process_start_time_seconds says it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 

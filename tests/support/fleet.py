@@ -253,10 +253,10 @@ def assert_nothing_lost_nothing_twice(fleet: Fleet, backfill: str, *, paid_for: 
     assert lost == {}
     indexed = [(row.media_id, row.ref) for row in rows if row.state == State.INDEXED]
     assert [one for one in indexed if not accepted[one[0]]] == []
-    assert sorted(documents(fleet.resources, backfill, len(indexed))) == sorted(indexed)
+    assert sorted(_documents(fleet.resources, backfill, len(indexed))) == sorted(indexed)
 
 
-def documents(resources: Resources, backfill: str, number: int) -> list[tuple[str, str]]:
+def _documents(resources: Resources, backfill: str, number: int) -> list[tuple[str, str]]:
     """Media id and ref of all documents of the backfill; of `number` and a page more, to be exact."""
     pages = [Query(backfill=backfill, size=MAX_SIZE, offset=offset) for offset in range(0, number + 1, MAX_SIZE)]
     return [(hit.media_id, hit.ref) for page in pages for hit in resources.index.search(page).hits]
