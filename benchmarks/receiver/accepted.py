@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from config.settings import load_settings
 from workers.ledger import backfills, submissions
@@ -29,6 +29,13 @@ BATCH: Final = 500
 #: Nothing of it comes due while a run lasts.
 LATER_SECONDS: Final = 3600.0
 WORDS: Final = ("the", "refund", "parcel", "order", "was", "not", "released", "so", "please", "call", "again", "today")
+
+_SET: Final = ("state", "due_at", "transcription_id", "submitted_at", "accepted_at")
+_ACCEPT: Final = (
+    recordings.update()
+    .where(recordings.c.id == bindparam("row"))
+    .values(epoch=1, **{name: bindparam(name) for name in _SET})
+)
 
 
 class Waiting(NamedTuple):
@@ -56,25 +63,38 @@ def fill(
                 recordings.c.backfill_id == target.id, recordings.c.entry.in_(entries)
             )
             ids = {row.entry: row.id for row in tx.execute(mine)}
-            for entry in entries:
-                state = State.SUBMITTING if entry < early else State.TRANSCRIBING
-                made.append(_accept(tx, ids[entry], media[entry], state, secrets))
+            rows = [_accepted(ids[entry], media[entry], secrets, early=entry < early) for entry in entries]
+            tx.execute(_ACCEPT, [change for change, _, _ in rows])
+            tx.execute(table.insert(), [sent for _, sent, _ in rows])
+        made += [one for _, _, one in rows]
     return made
 
 
-def _accept(tx: Any, recording_id: int, media_id: str, state: State, secrets: Sequence[bytes]) -> Waiting:
+def _accepted(
+    recording_id: int, media_id: str, secrets: Sequence[bytes], *, early: bool
+) -> tuple[dict[str, Any], dict[str, Any], Waiting]:
+    """What changes in the recording, its submission, and what an event of it needs."""
     ref, now, transcription_id = uuid.uuid4().hex, time.time(), str(uuid.uuid4())
-    known = transcription_id if state == State.TRANSCRIBING else None
-    values = {"state": state, "due_at": now + LATER_SECONDS, "transcription_id": known, "submitted_at": now}
-    tx.execute(
-        recordings.update()
-        .where(recordings.c.id == recording_id)
-        .values(**values, accepted_at=now if known else None, epoch=1)
-    )
-    row = {"recording_id": recording_id, "number": 1, "callback_ref": ref, "epoch": 1, "sent_at": now}
-    outcome = submissions.ACCEPTED if known else submissions.OPEN
-    tx.execute(table.insert().values(**row, outcome=outcome, transcription_id=known, request_digest=bytes(32)))
-    return Waiting(mint(ref, secrets), transcription_id, media_id)
+    known = None if early else transcription_id
+    change = {
+        "row": recording_id,
+        "state": State.SUBMITTING if early else State.TRANSCRIBING,
+        "due_at": now + LATER_SECONDS,
+        "transcription_id": known,
+        "submitted_at": now,
+        "accepted_at": None if early else now,
+    }
+    sent = {
+        "recording_id": recording_id,
+        "number": 1,
+        "callback_ref": ref,
+        "epoch": 1,
+        "sent_at": now,
+        "outcome": submissions.OPEN if early else submissions.ACCEPTED,
+        "transcription_id": known,
+        "request_digest": bytes(32),
+    }
+    return change, sent, Waiting(mint(ref, secrets), transcription_id, media_id)
 
 
 def body(one: Waiting, segments: Sequence[dict[str, Any]]) -> bytes:

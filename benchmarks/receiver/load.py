@@ -1,6 +1,7 @@
 """Sends events from a process of its own and measures the answers: one JSON object, latencies in milliseconds.
 
-python -m benchmarks.receiver.load PORT EVENTS FROM SIZE SECONDS CONNECTIONS RATE; RATE 0 is as fast as answers come.
+python -m benchmarks.receiver.load PORT EVENTS FROM SIZE SECONDS CONNECTIONS RATE; RATE 0 is as fast as answers come,
+and FROM -1 takes all events again and again.
 At a rate, an event's time runs from the moment at which it was to be sent: one that is held up by others is late too.
 """
 
@@ -10,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.receiver.accepted import Waiting, body, speech
@@ -78,7 +79,8 @@ async def measure(run: Run, connections: int) -> dict[str, object]:
 
 def main(port: str, events: str, first: str, size: str, seconds: str, connections: str, rate: str) -> None:
     with Path(events).open(encoding="ascii") as file:
-        rows = (Waiting(*json.loads(line)) for line in islice(file, int(first), None))
+        lines = cycle(file.readlines()) if int(first) < 0 else islice(file, int(first), None)
+        rows = (Waiting(*json.loads(line)) for line in lines)
         run = Run(int(port), rows, int(size), float(seconds), float(rate))
         print(json.dumps(asyncio.run(measure(run, int(connections)))))
 

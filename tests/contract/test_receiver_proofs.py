@@ -281,13 +281,3 @@ def test_an_event_before_the_answer_to_its_submission_counts_as_early(receiver: 
     assert receiver.post(token(ref), completed(f"t-{recording.media_id}", SPOKEN)) == ACCEPTED
 
     assert receiver.metrics()["retroscribe_receiver_early_events_total"] == before + 1
-
-
-def test_the_inbox_gauge_is_left_out_while_the_ledger_is_away(lonely: Receiver) -> None:
-    with lonely.ledger.write() as tx:
-        tx.exec_driver_sql("ALTER TABLE events RENAME TO elsewhere")
-
-    found = lonely.metrics()
-
-    assert not [name for name in found if name.startswith("retroscribe_inbox_events{")]
-    assert 'retroscribe_receiver_events_total{verdict="accepted"}' in found

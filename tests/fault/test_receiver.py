@@ -151,7 +151,8 @@ def test_every_acknowledged_event_becomes_one_document_and_no_forged_one_leaves_
         assert hit.media_id == waiting[one].media_id
     assert index.search(parse(f'"{FORGED_WORDS}"')).total == 0
     with ledger.read() as tx:
-        kept = dict(tx.execute(select(events.c.state, func.count()).group_by(events.c.state)).tuples().all())
+        counted = tx.execute(select(events.c.state, func.count().label("number")).group_by(events.c.state))
+        kept = {row.state: row.number for row in counted}
     assert kept == {"applied": index.count()}
     log = (receiving.folder / "receiver.log").read_text()
     assert log.count("verdict=forged") >= senders.answers["forged", 401]
