@@ -20,7 +20,6 @@ from workers.errors import InputError, PartUnreachable
 from workers.ledger import events as kept
 from workers.pipeline.explain import Explained, event_json, inbox, utc
 from workers.pipeline.explain import explain as look_up
-from workers.pipeline.replay import replay
 
 #: In the place of a media id.
 REPLAY: Final = "replay"
@@ -84,6 +83,8 @@ def list_events(
     if event is None:
         found = inbox(resources, state=state, media_id_or_ref=recording, most=limit)
     else:
+        from workers.pipeline.replay import replay
+
         settings = resources.settings
         # An event may say that a transcription failed, which ends its recording with an audit record.
         configure_logging(settings.log_format, level=logging.ERROR, audit=settings.home / "audit.jsonl")
