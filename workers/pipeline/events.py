@@ -1,7 +1,7 @@
 """What an event says and what follows: taken in by the receiver, applied by the index task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -9,7 +9,9 @@ import structlog
 from sqlalchemy import Connection
 
 from workers.genesys.events import Event, parse_event
-from workers.ledger import events, recordings, submissions
+from workers.ledger import arrivals, events, recordings, submissions
+from workers.ledger.arrivals import Addressee
+from workers.ledger.events import Arrival
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.ledger.submissions import Submission
 from workers.model import Reason, Recording, State
@@ -80,34 +82,41 @@ def receive_all(resources: Resources, deliveries: Sequence[Delivery]) -> list[Re
     packed = {number: events.pack(one.raw) for number, one in enumerate(deliveries) if one.event.known}
     if not packed:
         return receipts
-
-    def key(number: int) -> tuple[str, str]:
-        return deliveries[number].event.transcription_id, deliveries[number].event.event_type
-
     with resources.ledger.write() as tx:
-        # Two receivers that take the same events wait for each other's rows: in one order, or it would be for ever.
-        for number in sorted(packed, key=key):
-            receipts[number] = _take(tx, deliveries[number].callback_ref, deliveries[number].event, packed[number])
+        known = arrivals.addressees(tx, [deliveries[number].callback_ref for number in packed])
+        owners = arrivals.owners(tx, [deliveries[number].event.transcription_id for number in packed])
+        judged: dict[int, tuple[Receipt, Arrival]] = {}
+        for number, body in packed.items():
+            one = deliveries[number]
+            addressee, owner = known.get(one.callback_ref), owners.get(one.event.transcription_id)
+            receipts[number], state = _judge(one.event, addressee, owner)
+            if state is not None:
+                recording_id = addressee.recording_id if addressee else None
+                detail = OF_ANOTHER if state == events.REFUSED else None
+                arrival = _arrival(one.callback_ref, recording_id, one.event, body, state, detail)
+                judged[number] = receipts[number], arrival
+        kept = arrivals.store_all(tx, [arrival for _, arrival in judged.values()])
+    for new, (number, (receipt, _)) in zip(kept, judged.items(), strict=True):
+        if not new:
+            receipts[number] = replace(receipt, verdict=Verdict.DUPLICATE, early=False)
     return receipts
 
 
-def _take(tx: Connection, callback_ref: str, event: Event, packed: bytes) -> Receipt:
-    submission = submissions.by_callback_ref(tx, callback_ref)
-    recording = recordings.get(tx, submission.recording_id) if submission else None
-    if recording is None:
-        new = events.store(tx, _arrival(callback_ref, None, event, packed, events.UNMATCHED))
-        return Receipt(Verdict.UNMATCHED if new else Verdict.DUPLICATE)
-    if event.media_id is not None and event.media_id != recording.media_id:
-        return Receipt(Verdict.MISMATCHED, recording.id, recording.media_id)
-    if recording.state == State.FORGOTTEN:
-        return Receipt(Verdict.IGNORED)
-    owner = submissions.owner(tx, event.transcription_id)
-    if owner not in (None, recording.id) and recording.transcription_id != event.transcription_id:
-        new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.REFUSED, OF_ANOTHER))
-        return Receipt(Verdict.REFUSED if new else Verdict.DUPLICATE)
-    new = events.store(tx, _arrival(callback_ref, recording.id, event, packed, events.NEW))
-    early = new and recording.state in BEFORE_COMPLETED
-    return Receipt(Verdict.STORED if new else Verdict.DUPLICATE, recording.id, recording.media_id, early=early)
+def _judge(event: Event, addressee: Addressee | None, owner: int | None) -> tuple[Receipt, str | None]:
+    """What becomes of an event that is new, and in which state it is kept, None when it is not.
+
+    `owner` is the recording (its id) that the API accepted under the event's transcription id.
+    """
+    if addressee is None:
+        return Receipt(Verdict.UNMATCHED), events.UNMATCHED
+    receipt = Receipt(Verdict.STORED, addressee.recording_id, addressee.media_id)
+    if event.media_id is not None and event.media_id != addressee.media_id:
+        return replace(receipt, verdict=Verdict.MISMATCHED), None
+    if addressee.state == State.FORGOTTEN:
+        return Receipt(Verdict.IGNORED), None
+    if owner not in (None, addressee.recording_id) and addressee.transcription_id != event.transcription_id:
+        return replace(receipt, verdict=Verdict.REFUSED), events.REFUSED
+    return replace(receipt, early=addressee.state in BEFORE_COMPLETED), events.NEW
 
 
 def look_soon(resources: Resources, callback_ref: str) -> None:
@@ -233,8 +242,8 @@ def _fresh(tx: Connection, recording: Recording) -> Recording:
 
 def _arrival(
     callback_ref: str, recording_id: int | None, event: Event, packed: bytes, state: str, detail: str | None = None
-) -> events.Arrival:
-    return events.Arrival(
+) -> Arrival:
+    return Arrival(
         callback_ref=callback_ref,
         recording_id=recording_id,
         transcription_id=event.transcription_id,

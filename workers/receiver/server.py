@@ -5,7 +5,6 @@ import logging
 import resource
 import signal
 import ssl
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -26,7 +25,6 @@ log = structlog.get_logger(__name__)
 MOST_CONNECTIONS: Final = 1000
 #: Files that are no connections of callers: ledger, broker, log, and what Python opens.
 OTHER_FILES: Final = 64
-SWITCH_SECONDS: Final = 0.0005
 
 
 def serve(resources: Resources) -> None:
@@ -34,8 +32,6 @@ def serve(resources: Resources) -> None:
 
     Raises InputError when it can't listen where the settings say, or can't use what they name.
     """
-    # A large transcript is read in a thread; with the default of 5 ms all other callers wait for it that often.
-    sys.setswitchinterval(SWITCH_SECONDS)
     check_version(resources.ledger)
     settings = resources.settings
     host, port = settings.receiver_host, settings.receiver_port
