@@ -3,24 +3,34 @@
 import argparse
 import os
 import sys
+from typing import Any, Final
 
 from benchmarks import gate, urgent
 from benchmarks.intake import command as intake
 from benchmarks.limiter import command as limiter
 from benchmarks.limiter.stage import BenchmarkFailed
+from benchmarks.receiver import command as receiver
 from benchmarks.search import command as search
+
+BENCHMARKS: Final[dict[str, Any]] = {
+    "intake": intake,
+    "limiter": limiter,
+    "gate": gate,
+    "urgent": urgent,
+    "receiver": receiver,
+    "search": search,
+}
+IN_SHORT: Final = (["intake"], ["receiver"], ["limiter", "--quick"])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=f"{__doc__} Without a name: intake, and the limiter's in short."
+        prog="python -m benchmarks",
+        description=f"{__doc__} Without a name: intake, the receiver's, and the limiter's in short.",
     )
     names = parser.add_subparsers(dest="name", metavar="NAME")
-    intake.add_arguments(names.add_parser("intake", help=intake.__doc__, description=intake.__doc__))
-    limiter.add_arguments(names.add_parser("limiter", help=limiter.__doc__, description=limiter.__doc__))
-    search.add_arguments(names.add_parser("search", help=search.__doc__, description=search.__doc__))
-    gate.add_arguments(names.add_parser("gate", help=gate.__doc__, description=gate.__doc__))
-    urgent.add_arguments(names.add_parser("urgent", help=urgent.__doc__, description=urgent.__doc__))
+    for name, benchmark in BENCHMARKS.items():
+        benchmark.add_arguments(names.add_parser(name, help=benchmark.__doc__, description=benchmark.__doc__))
     options = parser.parse_args()
     for name in [name for name in os.environ if name.startswith(("RETROSCRIBE_", "GENESYS_"))]:
         del os.environ[name]  # no run may touch a real deployment
@@ -34,19 +44,14 @@ def main() -> int:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    if options.name == "search":
-        return search.run(options)
-    if options.name == "gate":
-        return gate.run(options)
-    if options.name == "urgent":
-        return urgent.run(options)
-    if options.name == "limiter":
-        return limiter.run(options)
-    if options.name == "intake":
-        return intake.run(options)
-    failed = intake.run(parser.parse_args(["intake"]))
-    print()
-    return failed or limiter.run(parser.parse_args(["limiter", "--quick"]))
+    if options.name:
+        return BENCHMARKS[options.name].run(options)
+    for number, arguments in enumerate(IN_SHORT):
+        if number:
+            print()
+        if failed := _run(parser, parser.parse_args(arguments)):
+            return failed
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config import receiver_checks
 from config.urls import http_url, is_loopback, kombu_url, search_url, with_scheme
 
 # A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
@@ -117,6 +118,30 @@ class Settings(BaseSettings):
     receiver_host: str = Field("127.0.0.1", description="Address that the receiver listens on.")
     receiver_port: int = Field(8000, ge=1, le=65535, description="Port that the receiver listens on.")
     receiver_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest webhook body taken, in bytes.")
+    receiver_read_seconds: float = Field(
+        20, ge=1, le=600, description="How many seconds a webhook's head and body may take to arrive, to the last byte."
+    )
+    receiver_tls_certificate: Path | None = Field(
+        None,
+        description="PEM file with the certificate and its chain, when the receiver itself is to speak TLS (1.2 at "
+        "least); unset: plain HTTP, for loopback or behind a TLS proxy.",
+    )
+    receiver_tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
+    receiver_trusted_proxies: CommaSeparated = Field(
+        (),
+        description="Addresses or networks of the proxies before the receiver, comma-separated: only their "
+        "X-Forwarded-For is believed, and only for the access log.",
+    )
+    receiver_signature: Literal["none", "standard-webhooks", "x-hub-signature-256"] = Field(
+        "none",
+        description="A second proof beside the token, a signature over the body: `none`, `standard-webhooks` (v1; at "
+        "most 5 minutes old) or `x-hub-signature-256`. The platform sends none; a gateway before the receiver may.",
+    )
+    receiver_signature_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets of that signature, comma-separated, any of them may have signed; of standard-webhooks "
+        "in base64, with or without whsec_ before it.",
+    )
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Secrets of at least 16 characters that sign callback URIs, comma-separated: the first signs, "
@@ -167,9 +192,19 @@ class Settings(BaseSettings):
         default=True,
         description="Whether the Flower pages only show; false: who has a password may stop workers and tasks.",
     )
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="Port of the receiver's Prometheus metrics, on 127.0.0.1; 0: none."
+    )
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
 
-    @field_validator("webhook_secrets", "languages", "allowed_codecs", mode="before")
+    @field_validator(
+        "webhook_secrets",
+        "languages",
+        "allowed_codecs",
+        "receiver_trusted_proxies",
+        "receiver_signature_secrets",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -202,6 +237,18 @@ class Settings(BaseSettings):
             if not user.strip() or len(password) < 8:
                 raise ValueError("must be user:password with at least 8 characters of password, comma-separated")
         return value
+
+    @field_validator("receiver_trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return receiver_checks.networks(value)
+
+    @model_validator(mode="after")
+    def _receiver_fits_together(self) -> "Settings":
+        receiver_checks.tls_pair(self.receiver_tls_certificate, self.receiver_tls_key)
+        secrets_ = [secret.get_secret_value() for secret in self.receiver_signature_secrets]
+        receiver_checks.signature_secrets(self.receiver_signature, secrets_)
+        return self
 
     @field_validator("redis_url")
     @classmethod
@@ -294,8 +341,13 @@ class Settings(BaseSettings):
         if self.public_url:
             return self.public_url
         if self.genesys.on_loopback:
-            return f"http://127.0.0.1:{self.receiver_port}"
+            return f"{self.receiver_scheme}://127.0.0.1:{self.receiver_port}"
         return None
+
+    @property
+    def receiver_scheme(self) -> str:
+        """What the receiver itself speaks."""
+        return "https" if self.receiver_tls_certificate else "http"
 
     @property
     def effective_poll_after_seconds(self) -> float:

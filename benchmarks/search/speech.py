@@ -36,13 +36,13 @@ class Language:
 
 def languages() -> list[Language]:
     """What all transcripts are made of; takes a second."""
-    return [_language(tag, random.Random(tag)) for tag in _SYLLABLES]  # noqa: S311 not a secret
+    return [_language(tag, random.Random(tag)) for tag in _SYLLABLES]
 
 
 def transcripts(spoken: list[Language], first: int, number: int) -> Iterator[Document]:
     """So many transcripts, from this one on; each says `rare` with its number once."""
     for one in range(first, first + number):
-        chance = random.Random(one)  # noqa: S311 not a secret
+        chance = random.Random(one)
         language = spoken[one % len(spoken)]
         segments = [*chance.choices(language.segments, k=SEGMENTS - 1), Segment(f"rare{one}", 0.5)]
         yield Document(

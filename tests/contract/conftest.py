@@ -1,4 +1,4 @@
-"""What contract tests share: a broker of a module's own, and a search index of each kind."""
+"""What contract tests share: a broker of a module's own, a search index of each kind, and receivers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from tests.support.opensearch import access_from_environment, stand_in
+from tests.support.receiver import NO_BROKER, Receiver, started
 from tests.support.search_places import KINDS, Place, opensearch_place, sqlite_place
 from tests.support.valkey import Valkey
 from workers.search.index import SearchIndex
@@ -54,3 +55,17 @@ def place(make_place: Callable[[], AbstractContextManager[Place]]) -> Iterator[P
 def index(place: Place) -> Iterator[SearchIndex]:
     with closing(place.open()) as opened:
         yield opened
+
+
+@pytest.fixture(scope="package")
+def receiver(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, shared_valkey: Valkey) -> Iterator[Receiver]:
+    """One process for all tests that break nothing."""
+    with started(tmp_path_factory.mktemp("receiver"), empty_ledger, shared_valkey.url) as one:
+        yield one
+
+
+@pytest.fixture
+def lonely(tmp_path: Path, empty_ledger: Path) -> Iterator[Receiver]:
+    """A receiver of the test's own whose broker is away."""
+    with started(tmp_path, empty_ledger, NO_BROKER) as one:
+        yield one

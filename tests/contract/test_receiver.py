@@ -2,149 +2,27 @@
 
 import base64
 import json
-import shutil
 import socket
-import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import redis
-from sqlalchemy import select
 
-from tests.support.command import running_command
-from tests.support.desk import completed, failed, request
+from tests.support.desk import completed, failed
 from tests.support.eventually import eventually
+from tests.support.receiver import ACCEPTED, MOST_BYTES, SECRETS, SPOKEN, STRANGER, UNAUTHORIZED, Receiver, token
 from tests.support.valkey import Valkey
-from workers.ledger import backfills, recordings, submissions
-from workers.ledger.engine import Ledger
-from workers.ledger.tables import events
-from workers.model import Lane, Recording, State
+from workers.model import State
 from workers.pipeline.callbacks import CALLBACK_PATH, mint
-
-SECRETS = (b"the-new-secret-signs-now", b"the-old-secret-is-valid-still")
-STRANGER = (b"nobody-but-a-forger-has-this",)
-MOST_BYTES = 4096
-NO_BROKER = "redis://127.0.0.1:1/0"
-SPOKEN = "quicksilver-in-the-transcript"
-ACCEPTED = (200, {"status": "accepted"})
-UNAUTHORIZED = (401, {"status": "unauthorized", "detail": "The callback token is not valid for this event."})
-
-
-@dataclass
-class Receiver:
-    """The process, its ledger, and what a sender sees of it."""
-
-    process: "subprocess.Popen[bytes]"
-    ledger: Ledger
-    port: int
-    log: Path
-    path: Path
-    sender: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
-
-    def url(self, token: str) -> str:
-        return f"http://127.0.0.1:{self.port}{CALLBACK_PATH}/{token}"
-
-    def post(self, token: str, body: Any) -> tuple[int, Any]:
-        answer = self.sender.post(self.url(token), content=body)
-        return answer.status_code, answer.json()
-
-    def get(self, path: str) -> httpx.Response:
-        return self.sender.get(f"http://127.0.0.1:{self.port}{path}")
-
-    def submitted(self, *, state: State = State.TRANSCRIBING) -> tuple[Recording, str]:
-        """A recording that the API accepted, as the transcription `t-MEDIAID`, and its callback ref."""
-        media_id, ref, due = f"m-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex, time.time() + 3600
-        with self.ledger.write() as tx:
-            backfill = backfills.ensure(tx, media_id, {})
-            backfills.add(tx, backfill, Lane.BACKFILL, [backfills.Asked(2, request(media_id))], by="a test")
-            recording = recordings.by_fingerprint(tx, request(media_id).fingerprint())
-            for to in (State.QUEUED, State.VALIDATED, State.SUBMITTING):
-                recording = recordings.move(tx, recording, to, by="a test", due_at=due)
-            submission = submissions.open_next(
-                tx, recording.id, callback_ref=ref, epoch=recording.epoch, request_digest=bytes(32)
-            )
-            submissions.settle(tx, submission, submissions.ACCEPTED, transcription_id=f"t-{media_id}")
-            way = (State.TRANSCRIBING, State.COMPLETED, State.FORGOTTEN)
-            for to in way[: way.index(state) + 1]:
-                recording = recordings.move(tx, recording, to, by="a test", due_at=due)
-        return recording, ref
-
-    def kept(self, ref: str) -> list[dict[str, Any]]:
-        """The inbox's rows of a callback ref."""
-        with self.ledger.read() as tx:
-            return [dict(row) for row in tx.execute(select(events).where(events.c.callback_ref == ref)).mappings()]
-
-    def due_at(self, recording: Recording) -> float | None:
-        with self.ledger.read() as tx:
-            return recordings.get(tx, recording.id).due_at
-
-
-@contextmanager
-def started(folder: Path, empty_ledger: Path, port: int, redis_url: str) -> Iterator[Receiver]:
-    home = folder / "home"
-    home.mkdir(parents=True)
-    path = Path(shutil.copy(empty_ledger, home / "ledger.sqlite3"))
-    settings = {
-        "RETROSCRIBE_HOME": str(home),
-        "RETROSCRIBE_REDIS_URL": redis_url,
-        "RETROSCRIBE_RECEIVER_PORT": str(port),
-        "RETROSCRIBE_RECEIVER_MAX_BYTES": str(MOST_BYTES),
-        "RETROSCRIBE_WEBHOOK_SECRETS": ",".join(secret.decode() for secret in SECRETS),
-    }
-    log = folder / "receiver.log"
-    ledger = Ledger(f"sqlite:///{path}")
-    with running_command("receiver", folder=folder, log=log, **settings) as process:
-        receiver = Receiver(process, ledger, port, log, path)
-
-        def listens() -> bool:
-            assert process.poll() is None, log.read_text()
-            try:
-                return receiver.get("/healthz").is_success
-            except httpx.HTTPError:
-                return False
-
-        eventually(listens, 30, what="the receiver")
-        yield receiver
-        receiver.sender.close()
-    ledger.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def receiver(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path, shared_valkey: Valkey) -> Iterator[Receiver]:
-    """One process for all tests that break nothing."""
-    with started(tmp_path_factory.mktemp("receiver"), empty_ledger, free_port(), shared_valkey.url) as one:
-        yield one
-
-
-@pytest.fixture
-def lonely(tmp_path: Path, empty_ledger: Path) -> Iterator[Receiver]:
-    """A receiver of the test's own whose broker is away."""
-    with started(tmp_path, empty_ledger, free_port(), NO_BROKER) as one:
-        yield one
 
 
 def asked_for(client: redis.Redis) -> list[dict[str, Any]]:
     """The arguments of the index messages that wait."""
     bodies = [json.loads(raw)["body"] for raw in client.lrange("retroscribe.index", 0, -1)]
     return [json.loads(base64.b64decode(body))[1] for body in bodies]
-
-
-def token(ref: str) -> str:
-    return mint(ref, SECRETS)
 
 
 class TestKept:
@@ -331,6 +209,10 @@ class TestPartsAway:
         assert lonely.post(mint(ref, STRANGER), body) == UNAUTHORIZED  # it never came as far as the ledger
         assert (ready, lonely.get("/readyz").status_code) == (200, 503)
         assert lonely.get("/healthz").json() == {"status": "ok"}
+        # What is looked up in the ledger is left out, the other figures are told.
+        figures = lonely.metrics()
+        assert figures['retroscribe_receiver_events_total{verdict="unavailable"}'] == 2
+        assert not [name for name in figures if name.startswith("retroscribe_inbox_events{")]
         with lonely.ledger.write() as tx:
             tx.exec_driver_sql("ALTER TABLE elsewhere RENAME TO submissions")
             tx.exec_driver_sql("ALTER TABLE elsewhere_too RENAME TO events")
@@ -357,6 +239,6 @@ def test_given_every_kind_of_delivery_then_the_log_holds_neither_token_nor_trans
 
     assert answers == [200, 401, 200, 200, 400, 413, 401, 401]
     log = receiver.log.read_text()
-    assert "event_received" in log
+    assert "verdict=accepted" in log
     for secret in (SPOKEN, mine.partition(".")[2], theirs.partition(".")[2], *(one.decode() for one in SECRETS)):
         assert secret not in log

@@ -2,6 +2,7 @@
 
 import threading
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.eventually import eventually
 from tests.support.race import someone_waits
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
-from workers.ledger import backfills, erasure, events, recordings, submissions
+from workers.ledger import arrivals, backfills, erasure, events, recordings, submissions
 from workers.ledger.states import FORGETTABLE
 from workers.ledger.tables import events as inbox
 from workers.ledger.tables import transcripts
@@ -273,18 +274,18 @@ class TestRaces:
     @pytest.mark.both_ledgers
     def test_an_event_that_is_being_stored_when_it_begins(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         one, ref = transcribing(desk, "m-1")
-        store = events.store
+        store = arrivals.store_all
 
         with ThreadPoolExecutor(1) as pool:
             forgetting: list[Future[object]] = []
 
-            def forget_meanwhile(tx: Connection, arrival: events.Arrival) -> bool:
-                stored = store(tx, arrival)
+            def forget_meanwhile(tx: Connection, came: Sequence[events.Arrival]) -> list[bool]:
+                stored = store(tx, came)
                 forgetting.append(pool.submit(forget, desk.resources, one, by=BY))
                 eventually(lambda: forgetting[0].done() or someone_waits(desk.resources.ledger))
                 return stored
 
-            monkeypatch.setattr(events, "store", forget_meanwhile)
+            monkeypatch.setattr(arrivals, "store_all", forget_meanwhile)
             assert receive(desk.resources, ref, completed("t-m-1", *SAID)).verdict == "stored"
             forgetting[0].result(30)
 

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.desk import Desk
-from workers.cli import common, main, operations
+from workers.cli import common, explain, main, operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class DeskCommand:
     def __init__(self, desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
         monkeypatch.setattr(common, "_resources", lambda: desk.resources)
-        monkeypatch.setattr(operations, "configure_logging", lambda *_, **__: None)
+        for module in (operations, explain):
+            monkeypatch.setattr(module, "configure_logging", lambda *_, **__: None)
 
     def __call__(self, *arguments: str) -> Answer:
         self._capsys.readouterr()

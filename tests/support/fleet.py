@@ -91,6 +91,7 @@ class Fleet:
             "redis_url": broker.url,
             "database_url": database_url or f"sqlite:///{home}/ledger.sqlite3",
             "receiver_port": free_port(),
+            "metrics_port": 0,
             "webhook_secrets": "a secret for all machines",
             "submit_limit": RATE,
             "media_limit": 2 * RATE,

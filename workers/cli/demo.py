@@ -166,7 +166,7 @@ def _environment(folder: str) -> dict[str, str]:
     For the same reason all commands run in the temporary folder, where there is no `.env`.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETROSCRIBE_", "GENESYS_"))}
-    ports = {name: f"{_free_port()}" for name in ("RETROSCRIBE_RECEIVER_PORT", "RETROSCRIBE_FLOWER_PORT")}
+    ports = {f"RETROSCRIBE_{name}_PORT": f"{_free_port()}" for name in ("RECEIVER", "FLOWER", "METRICS")}
     return kept | ports | {"RETROSCRIBE_HOME": f"{folder}/home", "PYTHONUNBUFFERED": "1"}
 
 

@@ -1,23 +1,28 @@
 """`retroscribe explain` and `retroscribe events`: what became of a recording and why, and what came in."""
 
 import json
+import logging
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from config.logging import configure_logging
 from config.settings import Settings
-from workers.cli.common import console, duration, existing_resources, missing_consumers
+from workers.cli.common import console, duration, existing_resources, missing_consumers, person
 from workers.cli.obstacles import local, needed_queues
 from workers.cli.outlook import Outlook, outlook
 from workers.cli.past import past, plain
 from workers.cli.status import STYLES
-from workers.errors import PartUnreachable
+from workers.errors import InputError, PartUnreachable
 from workers.ledger import events as kept
 from workers.pipeline.explain import Explained, event_json, inbox, utc
 from workers.pipeline.explain import explain as look_up
+
+#: In the place of a media id.
+REPLAY: Final = "replay"
 
 
 class EventState(StrEnum):
@@ -58,14 +63,32 @@ def explain(
 
 def list_events(
     recording: Annotated[
-        str | None, typer.Argument(metavar="[MEDIA_ID|REF]", help="Only this recording's events.", show_default=False)
+        str | None,
+        typer.Argument(metavar="MEDIA_ID|REF|replay", help="Only this recording's events.", show_default=False),
+    ] = None,
+    event: Annotated[
+        int | None, typer.Argument(metavar="ID", help="The event to apply again, after `replay`.", show_default=False)
     ] = None,
     state: Annotated[EventState | None, typer.Option(help="Only events that this became of.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list instead of text.")] = False,
 ) -> None:
-    """Lists the newest events of the webhook inbox, and what became of them."""
-    found = inbox(existing_resources(), state=state, media_id_or_ref=recording, most=limit)
+    """Lists the newest events of the webhook inbox, and what became of them.
+
+    `retroscribe events replay ID` applies one again that was refused, ignored or unmatched, and shows what comes of it.
+    """
+    if (recording == REPLAY) != (event is not None):
+        raise InputError("Give `retroscribe events replay ID` the id of one event: `retroscribe events` lists them.")
+    resources = existing_resources()
+    if event is None:
+        found = inbox(resources, state=state, media_id_or_ref=recording, most=limit)
+    else:
+        from workers.pipeline.replay import replay
+
+        settings = resources.settings
+        # An event may say that a transcription failed, which ends its recording with an audit record.
+        configure_logging(settings.log_format, level=logging.ERROR, audit=settings.home / "audit.jsonl")
+        found = [replay(resources, event, by=person("events replay"))]
     if as_json:
         typer.echo(json.dumps([event_json(one) for one in found], ensure_ascii=False))
         return

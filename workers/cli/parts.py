@@ -110,6 +110,9 @@ def sandbox(
         str, typer.Option(help="How the limits count: token-bucket, fixed-second, sliding-second or minute.")
     ] = "token-bucket",
     faults: Annotated[str, typer.Option(help="Faults as PUT /_sandbox/faults takes them, in JSON.")] = "{}",
+    signature: Annotated[
+        str, typer.Option(help="Sign webhooks: standard-webhooks:SECRET or x-hub-signature-256:SECRET.")
+    ] = "",
     write_manifest: Annotated[Path | None, typer.Option(help="Write the catalogue to this CSV file first.")] = None,
 ) -> None:
     """Runs a local stand-in for the transcription API, with its limits and its faults."""
@@ -128,6 +131,7 @@ def sandbox(
         buckets=buckets,
         limiter=limiter,
         faults=faults,
+        signature=signature,
     )
     if write_manifest is not None:
         write(write_manifest, config)
@@ -135,8 +139,18 @@ def sandbox(
     serve(config, announce=typer.echo)
 
 
-def schema() -> None:
+def schema(
+    of_receiver: Annotated[
+        bool, typer.Option("--receiver", help="The receiver's OpenAPI document instead, for who sends it events.")
+    ] = False,
+) -> None:
     """Prints the JSON schema of the enqueue message that other apps send."""
+    if of_receiver:
+        from workers.receiver.app import openapi_document
+        from workers.resources import Resources
+
+        typer.echo(json.dumps(openapi_document(Resources(load_settings())), indent=2))
+        return
     from workers.intake.entries import message_schema
 
     typer.echo(json.dumps(message_schema(), indent=2))

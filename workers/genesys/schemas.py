@@ -11,11 +11,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from workers.genesys.depth import is_deeper
 from workers.model import Media, Segment, Transcript, TranscriptionRequest, TranscriptionStatus
 
 COMPLETED_EVENT = "transcription.completed"
 FAILED_EVENT = "transcription.failed"
 QUOTED_CHARACTERS = 300
+#: Theirs go five deep.
+MAX_DEPTH = 32
 MAX_ID_LENGTH = 128
 
 _URL = re.compile(r"(https?://[^/\s]*)/\S+", re.IGNORECASE)
@@ -23,11 +26,11 @@ _URL = re.compile(r"(https?://[^/\s]*)/\S+", re.IGNORECASE)
 
 def load_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw`; raises ValueError, whose text says what it is instead."""
+    if is_deeper(raw, MAX_DEPTH):
+        raise ValueError(f"JSON nested more than {MAX_DEPTH} deep")
     try:
         value = json.loads(raw)
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
     if not isinstance(value, dict):
         raise ValueError(f"JSON, but a {type(value).__name__} where an object belongs")  # noqa: TRY004 one error class
@@ -190,6 +193,14 @@ class TranscriptionBody(_Body):
             started_at=self.started_at,
             completed_at=self.completed_at,
         )
+
+
+def without_segments(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` of an event with its list of transcripts, if there is one, emptied."""
+    result = data.get("result")
+    if not isinstance(result, dict) or not isinstance(result.get("transcripts"), list):
+        return data
+    return data | {"result": result | {"transcripts": []}}
 
 
 def submit_payload(request: TranscriptionRequest, callback_uri: str | None) -> bytes:

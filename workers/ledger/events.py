@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal, select
+from sqlalchemy.engine import RowMapping
 
 from workers.ledger.recordings import from_row, query
 from workers.ledger.statements import change, insert_or_ignore
@@ -65,7 +66,7 @@ class StoredEvent:
 
     id: int
     callback_ref: str
-    recording_id: int
+    recording_id: int | None
     transcription_id: str
     type: str
     packed: bytes
@@ -104,17 +105,28 @@ def renew(tx: Connection, arrival: Arrival) -> None:
 
 def waiting(tx: Connection, recording_id: int) -> list[StoredEvent]:
     """The recording's events that nobody has applied yet, oldest first."""
-    return [
-        StoredEvent(
-            row["id"],
-            row["callback_ref"],
-            row["recording_id"],
-            row["transcription_id"],
-            row["type"],
-            bytes(row["payload"]),
-        )
-        for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()
-    ]
+    return [_stored(row) for row in tx.execute(_WAITING, {"recording_id": recording_id}).mappings()]
+
+
+def get(tx: Connection, event_id: int) -> StoredEvent:
+    """The event of that id, which must exist."""
+    return _stored(tx.execute(select(events).where(events.c.id == event_id)).mappings().one())
+
+
+def make_new(tx: Connection, event_id: int, recording_id: int) -> bool:
+    """Has an event applied to this recording, whatever came of it before; False when the recording has it already."""
+    mine = select(events.c.transcription_id, events.c.type).where(events.c.id == event_id)
+    key = tx.execute(mine).one()
+    twin = select(events.c.id).where(
+        events.c.recording_id == recording_id,
+        events.c.transcription_id == key.transcription_id,
+        events.c.type == key.type,
+        events.c.id != event_id,
+    )
+    if tx.execute(twin).first() is not None:
+        return False
+    change(tx, events, {"id": event_id}, {"recording_id": recording_id, "state": NEW, "detail": None})
+    return True
 
 
 def is_waiting(tx: Connection, recording_id: int) -> bool:
@@ -249,6 +261,12 @@ def of_recording(tx: Connection, recording_id: int) -> list[Listed]:
     return [Listed(**row) for row in tx.execute(mine).mappings()]
 
 
+def listed_one(tx: Connection, event_id: int) -> Listed | None:
+    """The event of that id, None when there is none."""
+    row = tx.execute(_LISTED.where(events.c.id == event_id)).mappings().first()
+    return Listed(**row) if row else None
+
+
 def listed(
     tx: Connection, *, state: str | None = None, recording_ids: Collection[int] | None = None, most: int
 ) -> list[Listed]:
@@ -263,7 +281,36 @@ def listed(
     return [Listed(**row) for row in tx.execute(wanted.order_by(events.c.id.desc()).limit(most)).mappings()]
 
 
+_PENDING: Final = (
+    select(literal(NEW).label("state"), func.count().label("number"))
+    .select_from(events)
+    .where(IS_NEW)
+    .union_all(
+        *(
+            select(literal(state), func.count()).select_from(events).where(IS_ASIDE, events.c.state == state)
+            for state in (REFUSED, UNMATCHED)
+        )
+    )
+)
+
+
+def pending(tx: Connection) -> dict[str, int]:
+    """How many events of the whole inbox nobody has applied yet, and how many are kept as refused and unmatched."""
+    return {row.state: row.number for row in tx.execute(_PENDING)}
+
+
 def aside(tx: Connection) -> dict[str, int]:
     """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
     counted = select(events.c.state, func.count().label("number")).where(IS_ASIDE).group_by(events.c.state)
     return {row.state: row.number for row in tx.execute(counted)}
+
+
+def _stored(row: RowMapping) -> StoredEvent:
+    return StoredEvent(
+        row["id"],
+        row["callback_ref"],
+        row["recording_id"],
+        row["transcription_id"],
+        row["type"],
+        bytes(row["payload"]),
+    )

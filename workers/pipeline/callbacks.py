@@ -18,12 +18,18 @@ def mint(callback_ref: str, secrets: Sequence[bytes]) -> str:
 
 def verify(token: str, secrets: Sequence[bytes]) -> str | None:
     """The callback ref of a token that one of the secrets signed, else None; compares in constant time."""
+    verified = verify_by(token, secrets)
+    return None if verified is None else verified[0]
+
+
+def verify_by(token: str, secrets: Sequence[bytes]) -> tuple[str, int] | None:
+    """As `verify`, with which of the secrets signed it, counted from 1: an old one that signs nothing more can go."""
     match = _TOKEN.fullmatch(token)
     if match is None:
         return None
     callback_ref, mac = match.groups()
     matches = [hmac.compare_digest(mac, _mac(callback_ref, secret)) for secret in secrets]
-    return callback_ref if any(matches) else None
+    return (callback_ref, matches.index(True) + 1) if any(matches) else None
 
 
 def callback_uri(base_url: str, callback_ref: str, secrets: Sequence[bytes]) -> str:

@@ -16,6 +16,7 @@ from workers.sandbox.faults import Faults, read_faults
 from workers.sandbox.limits import Limits
 from workers.sandbox.no_answer import CutConnection, Hang
 from workers.sandbox.processing import Processing
+from workers.sandbox.signing import signer
 from workers.sandbox.stats import Stats
 from workers.sandbox.tokens import Tokens
 from workers.sandbox.webhooks import WebhookSender
@@ -32,7 +33,7 @@ class Api:
         self.faults = Faults(config.seed, self.stats)
         self.faults.replace(read_faults(config.faults))
         self.tokens = Tokens(config.token_lifetime_seconds)
-        self.sender = WebhookSender(self.stats)
+        self.sender = WebhookSender(self.stats, signer(config.signature))
         self._config = config
         self.limits = Limits(config.limiter, config.rate, shared=config.buckets == "shared")
         self._catalogue = Catalogue(config.seed, config.count)

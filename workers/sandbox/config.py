@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from workers.errors import InputError
 from workers.sandbox.faults import read_faults
 from workers.sandbox.limits import LIMITERS
+from workers.sandbox.signing import signer
 
 #: Submissions a second.
 MAX_RATE = 100_000
@@ -19,7 +20,7 @@ class SandboxConfig:
     catalogue of `seed` has; `buckets` "shared" lets all calls but the token's draw on the submissions' limit;
     `limiter` is how the limits count: "token-bucket" (a second's worth at once), "fixed-second", "sliding-second", or
     "minute": 60 times the rate in each minute from the sandbox's start or last reset, told in headers; `faults` is what
-    PUT /_sandbox/faults takes, in JSON.
+    PUT /_sandbox/faults takes, in JSON; `signature` is how webhooks are signed, as `workers.sandbox.signing` takes it.
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +36,7 @@ class SandboxConfig:
     token_lifetime_seconds: int = 3600
     limiter: str = "token-bucket"
     faults: str = "{}"
+    signature: str = ""
 
     def __post_init__(self) -> None:
         for name, holds, wanted in (
@@ -50,3 +52,7 @@ class SandboxConfig:
             if not holds:
                 raise InputError(f"The sandbox's {name} is {getattr(self, name)!r}: give {wanted}.")
         read_faults(self.faults)
+        try:
+            signer(self.signature)
+        except ValueError as error:  # the value holds a secret
+            raise InputError(f"The sandbox's signature can't be used: give {error}.") from None

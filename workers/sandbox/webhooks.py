@@ -8,6 +8,7 @@ import httpx
 import structlog
 
 from workers.sandbox.events import Delivery
+from workers.sandbox.signing import Sign
 from workers.sandbox.stats import Stats
 
 # httpcore 1 imports sniffio for each lock it makes, about ten a request, and where it is not installed each of these
@@ -27,8 +28,9 @@ KEEP_ALIVE_SECONDS = 2.0
 class WebhookSender:
     """One HTTP client for all deliveries, at most 16 at a time; `async with` ends those under way."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: Stats, sign: Sign) -> None:
         self._stats = stats
+        self._sign = sign
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._deliveries: set[asyncio.Task[None]] = set()
         limits = httpx.Limits(
@@ -77,9 +79,10 @@ class WebhookSender:
     async def _try(self, uri: str, body: bytes) -> bool:
         async with self._slots:
             self._stats.webhook_attempts += 1
+            headers = {"Content-Type": "application/json", **self._sign(body)}
             try:
                 async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                    answer = await self._client.post(uri, content=body, headers={"Content-Type": "application/json"})
+                    answer = await self._client.post(uri, content=body, headers=headers)
             except (httpx.HTTPError, TimeoutError):
                 return False
         delivered = answer.status_code in (200, 204)

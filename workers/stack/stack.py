@@ -66,7 +66,7 @@ def children(settings: Settings) -> list[Child]:
         )
         for role in queues.ROLES
     ]
-    receiver = f"http://{_host(settings.receiver_host)}:{settings.receiver_port}/readyz"
+    receiver = f"{settings.receiver_scheme}://{_host(settings.receiver_host)}:{settings.receiver_port}/readyz"
     flower = f"http://{_host(settings.flower_host)}:{settings.flower_port}/healthcheck"
     return [
         *server,
@@ -85,9 +85,10 @@ def addresses(settings: Settings) -> list[str]:
     return [
         f"ledger    {_shown(settings.effective_database_url)}",
         f"broker    {_shown(settings.effective_redis_url)}",
-        f"receiver  http://{_host(settings.receiver_host)}:{settings.receiver_port}",
+        f"receiver  {settings.receiver_scheme}://{_host(settings.receiver_host)}:{settings.receiver_port}",
         f"callbacks {callback or 'none: the API can not reach us, so completion is polled (RETROSCRIBE_PUBLIC_URL)'}",
         f"flower    http://{_host(settings.flower_host)}:{settings.flower_port}",
+        *([f"metrics   http://127.0.0.1:{settings.metrics_port}/metrics"] if settings.metrics_port else []),
         f"API       {settings.genesys.base_url}",
     ]
 
@@ -113,7 +114,7 @@ def _command(*arguments: str) -> list[str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=1.0, trust_env=False, verify=False).is_success  # noqa: S501 plain http, our own
+        return httpx.get(url, timeout=1.0, trust_env=False, verify=False).is_success  # noqa: S501 our own
     except httpx.HTTPError:
         return False
 

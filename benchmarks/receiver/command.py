@@ -1,0 +1,160 @@
+"""Sends events to the receiver, over SQLite and PostgreSQL, and to an app that only answers 202."""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from benchmarks.intake.postgres import start_postgres
+from benchmarks.limiter.stage import ENVIRONMENT, BenchmarkFailed, Stage
+from workers.stack.valkey import valkey_child
+
+LEDGERS: Final = ("sqlite", "postgresql")
+RATE: Final = 300
+EVENTS: Final = 24_000
+SMALL: Final = 10_000
+LARGE: Final = 1_000_000
+#: Settings that only a process of `benchmarks.receiver` reads.
+ALONE: Final = {"BENCH_TOGETHER": "1"}
+
+Figures = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Load:
+    """`rate` 0: as fast as answers come."""
+
+    name: str
+    size: int
+    connections: int
+    rate: int
+    seconds: int
+
+
+LOADS: Final = (
+    Load("10 kB, 300/s", SMALL, 64, RATE, 8),
+    Load("10 kB, most", SMALL, 64, 0, 4),
+    Load("1 MB, 5/s", LARGE, 8, 5, 4),
+    Load("1 MB, most", LARGE, 4, 0, 3),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--only", choices=LEDGERS, help="one kind of ledger; default: both")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Loads each server in turn and prints one table; gives the exit code."""
+    print(f"{'':34} {'events/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
+    with tempfile.TemporaryDirectory(prefix="retroscribe-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL may have to run as somebody else
+        kinds = [options.only] if options.only else list(LEDGERS)
+        bare: dict[str, Figures] = {}
+        for kind in kinds:
+            with _deployment(folder / kind, kind) as (stage, settings):
+                events = folder / kind / "events"
+                stage.call("benchmarks.receiver.accepted", str(EVENTS), str(events), env=settings)
+                if not bare:
+                    bare = _loaded("bare app", _bare(stage), events, {})
+                _loaded(f"receiver, {kind}", _receiver(stage, settings, {}), events, bare)
+                _loaded(f"receiver, {kind}, one by one", _receiver(stage, settings, ALONE), events, bare, LOADS[:2], 1)
+    return 0
+
+
+def _loaded(
+    name: str, port: int, events: Path, bare: Mapping[str, Figures], loads: tuple[Load, ...] = LOADS, part: int = 0
+) -> dict[str, Figures]:
+    """What came of each load; `part` is the half of the events that is used, for each counts once only."""
+    found: dict[str, Figures] = {}
+    first = part * EVENTS // 2
+    for load in loads:
+        figures = _child(port, events, first if bare else -1, load)
+        first += sum(figures["answers"].values())
+        if set(figures["answers"]) - {"200", "202"}:
+            raise BenchmarkFailed(f"{name} answered {figures['answers']}.")
+        ratio = figures["rate"] / bare[load.name]["rate"] if bare else 1.0
+        times = " ".join(f"{figures[key]:>8.1f}" for key in ("p50", "p99", "most"))
+        print(f"{f'{name}, {load.name}':34} {figures['rate']:>9.0f} {ratio:>6.2f} {times}", flush=True)
+        found[load.name] = figures
+    return found
+
+
+def _child(port: int, events: Path, first: int, load: Load) -> dict[str, Any]:
+    arguments = (port, events, first, load.size, load.seconds, load.connections, load.rate)
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.receiver.load", *map(str, arguments)],
+        env={**os.environ, **ENVIRONMENT},
+        cwd=events.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if ended.returncode:
+        raise BenchmarkFailed(f"The load {load.name} failed: {ended.stderr[-800:]}")
+    figures: dict[str, Any] = json.loads(ended.stdout)
+    return figures
+
+
+def _bare(stage: Stage) -> int:
+    port = _free_port()
+    options = (f"--port={port}", "--http=h11", "--loop=asyncio", "--no-access-log", "--log-level=warning")
+    stage.python("bare", "uvicorn", "benchmarks.receiver.bare:app", *options, env={})
+    stage.wait_for(lambda: _answers(port), "The start of the bare app")
+    return port
+
+
+def _receiver(stage: Stage, settings: Mapping[str, str], more: Mapping[str, str]) -> int:
+    port = _free_port()
+    stage.python(
+        f"receiver{port}", "benchmarks.receiver", env={**settings, **more, "RETROSCRIBE_RECEIVER_PORT": f"{port}"}
+    )
+    stage.wait_for(lambda: _answers(port), "The start of the receiver")
+    return port
+
+
+@contextmanager
+def _deployment(home: Path, kind: str) -> Iterator[tuple[Stage, Mapping[str, str]]]:
+    """An empty ledger of that kind and an empty broker, and the settings to use them."""
+    home.mkdir(mode=0o755)
+    with Stage(home) as stage:
+        broker = valkey_child(home, home / "valkey.sock", stage=0)
+        stage.start(broker)
+        assert broker.ready is not None  # noqa: S101 for the type checker
+        stage.wait_for(broker.ready, "The start of Valkey")
+        settings = {
+            "RETROSCRIBE_HOME": str(home),
+            "RETROSCRIBE_REDIS_URL": f"unix://{home / 'valkey.sock'}",
+            "RETROSCRIBE_WEBHOOK_SECRETS": "a secret of the benchmark",
+            "RETROSCRIBE_METRICS_PORT": "0",
+        }
+        if kind == "postgresql":
+            settings["RETROSCRIBE_DATABASE_URL"] = start_postgres(stage)
+        stage.call("workers.cli.main", "migrate", env=settings)
+        yield stage, settings
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
