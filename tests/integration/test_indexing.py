@@ -11,7 +11,7 @@ import pytest
 from tests.support.desk import BY, Desk, completed
 from tests.support.desk_command import DeskCommand
 from tests.support.sandbox_calls import GOOD
-from workers.errors import DocumentsNotStored, PartUnreachable
+from workers.errors import DocumentsNotStored, PartUnreachable, SearchUnavailable
 from workers.ledger import leases, recordings
 from workers.model import Recording, State
 from workers.pipeline.events import receive
@@ -72,6 +72,24 @@ def test_what_has_come_is_applied_and_written_in_one_go(desk: Desk, watched: Wat
     assert watched.calls == [6]
     assert {desk.state(one) for one in waiting} == {State.INDEXED}
     assert (found(desk, "hello"), len(audit_records)) == (set(GOOD[:6]), 6)
+
+
+@both_ledgers
+def test_what_waited_for_an_index_that_was_away_is_written_in_one_go(desk: Desk, watched: Watched) -> None:
+    waiting = [heard(desk, media_id) for media_id in GOOD[:6]]
+
+    def away() -> None:
+        raise SearchUnavailable("It is away.")
+
+    watched.before = away
+    index(desk.resources, waiting[0].id, by=BY)
+    for recording in waiting:
+        assert desk.set(recording, due_at=1.0).detail == "It is away."
+    watched.before = lambda: None
+    index(desk.resources, waiting[3].id, by=BY)
+
+    assert watched.calls == [6, 6]
+    assert {desk.state(one) for one in waiting} == {State.INDEXED}
 
 
 @both_ledgers
