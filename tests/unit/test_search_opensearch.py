@@ -87,6 +87,22 @@ def test_a_large_batch_goes_in_several_requests(monkeypatch: pytest.MonkeyPatch)
     assert [sent(request) for request in server.requests] == [["ref-a"], ["ref-b", "ref-c"]]
 
 
+def test_a_document_that_is_too_large_alone_does_not_hold_up_the_others() -> None:
+    too_large, stored = reply(413), items({"status": 201})
+    replies = [too_large, stored, too_large, too_large, stored]
+    with ScriptedServer(*replies) as server, pytest.raises(DocumentsNotStored) as refused:
+        write(Cluster(Access(server.url)), [document(name, "hello") for name in "abc"], TARGET, refresh=False)
+
+    assert [sent(request) for request in server.requests] == [
+        ["ref-a", "ref-b", "ref-c"],
+        ["ref-a"],
+        ["ref-b", "ref-c"],
+        ["ref-b"],
+        ["ref-c"],
+    ]
+    assert list(refused.value.reasons) == ["ref-b"]
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_busy_cluster_is_asked_again_and_then_left_alone_for_a_moment(status: int) -> None:
     with ScriptedServer(reply(status, b"<html>busy</html>")) as server:
