@@ -13,6 +13,7 @@ from tests.support.desk_command import DeskCommand
 from tests.support.sandbox_calls import GOOD
 from workers.errors import DocumentsNotStored, PartUnreachable, SearchUnavailable
 from workers.ledger import leases, recordings
+from workers.ledger.tables import transcripts
 from workers.model import Recording, State
 from workers.pipeline.events import receive
 from workers.pipeline.index import index
@@ -144,6 +145,24 @@ def test_a_document_of_a_recording_that_is_forgotten_while_it_is_written_is_take
     index(desk.resources, recording.id, by=BY)
 
     assert (desk.state(recording), found(desk, media_id=GOOD[0])) == (State.FORGOTTEN, set())
+
+
+@both_ledgers
+def test_one_that_is_forgotten_before_its_transcript_is_read_holds_up_no_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, gone = heard(desk, GOOD[0]), heard(desk, GOOD[1])
+
+    def forget_meanwhile(*_: object) -> list[Recording]:
+        forget(desk, gone)
+        with desk.resources.ledger.write() as tx:
+            tx.execute(transcripts.delete().where(transcripts.c.recording_id == gone.id))
+        return []
+
+    monkeypatch.setattr("workers.pipeline.index._overdue", forget_meanwhile)
+    index(desk.resources, good.id, by=BY)
+
+    assert (desk.state(good), desk.state(gone), found(desk, "hello")) == (State.INDEXED, State.FORGOTTEN, {GOOD[0]})
 
 
 def test_a_worker_that_died_before_taking_a_forgotten_document_back_leaves_it_to_the_message_sent_again(

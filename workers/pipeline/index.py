@@ -38,7 +38,9 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
     elif recording.state == State.COMPLETED:
         come = apply_others(resources, BATCH - 1, by=by)
         waited = _overdue(resources, BATCH - 1 - len(come))
-        _write(resources, {one.id: one for one in (*waited, *come, recording)}, by=by)
+        # By id: whoever changes many rows does so in one order, else two of them could wait for each other for ever.
+        together = sorted({one.id: one for one in (*waited, *come, recording)}.items())
+        _write(resources, dict(together), by=by)
     elif recording.state == State.FORGOTTEN:
         resources.index.delete(recording.ref)  # whoever wrote its document may have died before taking it back
 
@@ -49,14 +51,15 @@ def _overdue(resources: Resources, most: int) -> list[Recording]:
         if not most or not recordings.due(tx, State.COMPLETED, time.time(), 1):
             return []
     with resources.ledger.write() as tx:
-        due = recordings.due(tx, State.COMPLETED, time.time(), most)
+        due = sorted(recordings.due(tx, State.COMPLETED, time.time(), most), key=lambda one: one.id)
         return [one for one in due if recordings.amend(tx, one, due_at=after(UNINDEXED_SECONDS))]
 
 
 def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> None:
     with resources.ledger.read() as tx:
         payloads = events.payloads(tx, list(completed))
-    transcripts = {id_: transcript_of(payload) for id_, payload in payloads.items()}
+    # Of one that was forgotten since there is none any more.
+    transcripts = {id_: transcript_of(payloads[id_]) for id_ in completed if id_ in payloads}
     now = time.time()
     documents = [document_of(completed[id_], one, indexed_at=now) for id_, one in transcripts.items()]
     reasons: Mapping[str, str] = {}
