@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
+from config.settings import Settings
 from tests.support.opensearch import stand_in
 from tests.support.scripted_server import ScriptedServer, reply
 from tests.support.search import document
 from workers.errors import DocumentsNotStored, SearchUnavailable
+from workers.resources import Resources
 from workers.search import opensearch_bulk, opensearch_cluster
 from workers.search.opensearch import OpenSearchIndex
 from workers.search.opensearch_bulk import Target, write
 from workers.search.opensearch_cluster import Access, Answer, Cluster
 from workers.search.opensearch_names import Names
 from workers.search.query import parse
+from workers.search.sqlite import SqliteIndex
 
 SECRET = "hunter2-is-secret"
 SAID = "my card number is 4929"
@@ -306,3 +309,14 @@ def settings(cluster: Cluster, name: str) -> dict[str, str]:
     (found,) = cluster.call("GET", f"{name}/_settings", params={"flat_settings": True}).body.values()
     values: dict[str, str] = found["settings"]
     return values
+
+
+@pytest.mark.parametrize(
+    ("url", "engine"),
+    [(None, SqliteIndex), ("sqlite:///a/file", SqliteIndex), ("https://search:9200", OpenSearchIndex)],
+)
+def test_the_url_chooses_the_engine(tmp_path: Path, url: str | None, engine: type) -> None:
+    settings = Settings(home=tmp_path, search_url=url, search_api_key=SECRET, _env_file=None)
+
+    assert isinstance(Resources(settings).index, engine)
+    assert SECRET not in repr(settings)
