@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 from benchmarks.limiter.stage import ENVIRONMENT, BenchmarkFailed
 from benchmarks.search.child import ALIAS, opened
 from workers.search.opensearch_cluster import Access, Cluster
+from workers.search.opensearch_names import Names
 
 PROCESSES: Final = 4
 #: Into an index of its own, before: one process takes longer.
@@ -137,13 +138,8 @@ def _emptied(place: str) -> Iterator[None]:
 
 def _drop(url: str) -> None:
     with closing(Cluster(Access(url))) as cluster:
-        for name in _indices(cluster):
-            cluster.call("DELETE", name, expects=(404,))
-
-
-def _indices(cluster: Cluster) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = cluster.call("GET", f"{ALIAS}-v*/_alias", expects=(404,)).body
-    return found
+        names = Names(cluster, ALIAS)
+        names.drop(names.places().all)
 
 
 def _bytes(place: str) -> int:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, canaries, comparing, course, funnel, listing, recordings
+from workers.ledger import backfills, canaries, comparing, course, events, funnel, listing, recordings
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -16,11 +16,11 @@ Steps = Callable[[Callable[[Connection], object]], set[str]]
 
 @pytest.fixture
 def steps(ledger: Ledger) -> Iterator[Steps]:
-    """The steps in which the statements about recordings that something runs are answered."""
+    """The steps in which the statements about recordings and events that something runs are answered."""
     ran: list[tuple[str, Any]] = []
 
     def keep(_1: object, _2: object, statement: str, parameters: Any, *_: object) -> None:
-        if statement.startswith("SELECT") and " recordings" in statement:
+        if statement.startswith("SELECT") and (" recordings" in statement or " events" in statement):
             ran.append((statement, parameters))
 
     def explain(look: Callable[[Connection], object]) -> set[str]:
@@ -105,3 +105,20 @@ def test_recordings_are_gone_through_by_ref_without_sorting_them(steps: Steps) -
     assert searched("INDEX sqlite_autoindex_recordings_2 (ref=?)") in steps(
         lambda tx: comparing.by_refs(tx, ["a", "b"])
     )
+
+
+def test_what_has_come_is_found_among_what_waits(steps: Steps) -> None:
+    waiting = "SCAN events USING INDEX events_waiting"
+    by_id = searched("INTEGER PRIMARY KEY (rowid=?)")
+
+    assert steps(events.is_any_waiting) == {waiting}
+    assert {waiting, by_id} <= steps(lambda tx: events.lock_waiting(tx, 20))
+
+
+def test_transcripts_are_gone_through_from_where_the_last_batch_ended(steps: Steps) -> None:
+    every = steps(lambda tx: events.with_transcripts(tx, after_id=7, most=100))
+    own = steps(lambda tx: events.own_transcripts(tx, 1, after_id=7, most=100))
+
+    assert "SEARCH transcripts USING INTEGER PRIMARY KEY (rowid>?)" in every
+    assert searched("INDEX recordings_by_backfill (backfill_id=? AND state=? AND id>?)") in own
+    assert [step for step in every | own if step.startswith(("SCAN", "USE TEMP"))] == []

@@ -10,14 +10,16 @@ from multiprocessing.synchronize import Barrier, Event
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.eventually import eventually
 from tests.support.search import NOON, document, found, names
 from tests.support.search_places import Open, Place
 from workers.errors import InputError, SearchUnavailable
 from workers.search.index import SearchIndex
 from workers.search.query import parse
+from workers.search.sqlite import SqliteIndex
 
 PROCESSES = multiprocessing.get_context("spawn")
 
@@ -96,8 +98,10 @@ def test_a_writer_killed_in_the_middle_loses_nothing_that_it_acknowledged(place:
 
     with closing(place.open()) as index:
         assert [media_id for media_id in acknowledged if index.get(media_id) is None] == []
-        assert index.count() == index.search(parse('"spoken words"')).total
-        assert index.count() % 3 == 0
+        # A request that was under way may still come in.
+        eventually(lambda: index.count() == index.search(parse('"spoken words"')).total, what="the last request")
+        if isinstance(index, SqliteIndex):
+            assert index.count() % 3 == 0, "a batch was stored in part"
 
 
 def test_a_rebuild_under_writers_loses_nothing_and_each_process_goes_on_with_the_new_index(place: Place) -> None:
@@ -489,6 +493,7 @@ SYNTAX = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.text() | SYNTAX, st.sampled_from([None, "q3"]))
 def test_no_text_breaks_a_search(small_index: SearchIndex, text: str, backfill: str | None) -> None:
     try:

@@ -432,7 +432,7 @@ class TestEvents:
         for one, text in ((done, "a secret word"), (waiting, "another secret word")):
             body = completed(str(one.transcription_id), text)
             receive(desk.resources, desk.submissions(one)[0].callback_ref, body)
-            if one is done:
+            if one is done:  # before there is another: the index task would take that along
                 index(desk.resources, done.id, by=BY)
         receive(desk.resources, "0" * 32, failed("t-stranger", "no"))
         return done, waiting

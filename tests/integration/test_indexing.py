@@ -11,8 +11,9 @@ import pytest
 from tests.support.desk import BY, Desk, completed
 from tests.support.desk_command import DeskCommand
 from tests.support.sandbox_calls import GOOD
-from workers.errors import DocumentsNotStored, PartUnreachable
+from workers.errors import DocumentsNotStored, PartUnreachable, SearchUnavailable
 from workers.ledger import leases, recordings
+from workers.ledger.tables import transcripts
 from workers.model import Recording, State
 from workers.pipeline.events import receive
 from workers.pipeline.index import index
@@ -75,6 +76,24 @@ def test_what_has_come_is_applied_and_written_in_one_go(desk: Desk, watched: Wat
 
 
 @both_ledgers
+def test_what_waited_for_an_index_that_was_away_is_written_in_one_go(desk: Desk, watched: Watched) -> None:
+    waiting = [heard(desk, media_id) for media_id in GOOD[:6]]
+
+    def away() -> None:
+        raise SearchUnavailable("It is away.")
+
+    watched.before = away
+    index(desk.resources, waiting[0].id, by=BY)
+    for recording in waiting:
+        assert desk.set(recording, due_at=1.0).detail == "It is away."
+    watched.before = lambda: None
+    index(desk.resources, waiting[3].id, by=BY)
+
+    assert watched.calls == [6, 6]
+    assert {desk.state(one) for one in waiting} == {State.INDEXED}
+
+
+@both_ledgers
 def test_several_tasks_at_once_write_each_document_and_each_audit_record_once(
     desk: Desk, audit_records: list[str]
 ) -> None:
@@ -126,6 +145,24 @@ def test_a_document_of_a_recording_that_is_forgotten_while_it_is_written_is_take
     index(desk.resources, recording.id, by=BY)
 
     assert (desk.state(recording), found(desk, media_id=GOOD[0])) == (State.FORGOTTEN, set())
+
+
+@both_ledgers
+def test_one_that_is_forgotten_before_its_transcript_is_read_holds_up_no_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, gone = heard(desk, GOOD[0]), heard(desk, GOOD[1])
+
+    def forget_meanwhile(*_: object) -> list[Recording]:
+        forget(desk, gone)
+        with desk.resources.ledger.write() as tx:
+            tx.execute(transcripts.delete().where(transcripts.c.recording_id == gone.id))
+        return []
+
+    monkeypatch.setattr("workers.pipeline.index._overdue", forget_meanwhile)
+    index(desk.resources, good.id, by=BY)
+
+    assert (desk.state(good), desk.state(gone), found(desk, "hello")) == (State.INDEXED, State.FORGOTTEN, {GOOD[0]})
 
 
 def test_a_worker_that_died_before_taking_a_forgotten_document_back_leaves_it_to_the_message_sent_again(

@@ -409,6 +409,9 @@ class SearchIndex:
             before = self.documents.setdefault(one.ref, one)
             assert before.transcription_id == one.transcription_id, "the document is another transcript's now"
 
+    def delete(self, ref: str) -> None:
+        self.documents.pop(ref, None)
+
     def close(self) -> None:
         """It holds nothing."""
 

@@ -12,6 +12,7 @@ from osmem_server import OsmemServer
 
 from workers.search.opensearch import OpenSearchIndex
 from workers.search.opensearch_cluster import Access, Cluster
+from workers.search.opensearch_names import Names
 
 PREFIX: Final = "retroscribe-test"
 
@@ -44,6 +45,6 @@ def opener(access: Access) -> Iterator[partial[OpenSearchIndex]]:
     alias = f"{PREFIX}-{secrets.token_hex(5)}"
     yield partial(OpenSearchIndex, access, alias, refresh=True)
     with closing(Cluster(access)) as cluster:
-        for name in cluster.call("GET", f"{alias}-v*/_alias", expects=(404,)).body or {}:
+        for name in Names(cluster, alias).places().all:
             cluster.call("DELETE", name, expects=(404,))
         cluster.call("DELETE", f"_index_template/{alias}", expects=(403, 404))

@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
+from config.settings import Settings
 from tests.support.opensearch import stand_in
 from tests.support.scripted_server import ScriptedServer, reply
 from tests.support.search import document
 from workers.errors import DocumentsNotStored, SearchUnavailable
+from workers.resources import Resources
 from workers.search import opensearch_bulk, opensearch_cluster
 from workers.search.opensearch import OpenSearchIndex
 from workers.search.opensearch_bulk import Target, write
 from workers.search.opensearch_cluster import Access, Answer, Cluster
 from workers.search.opensearch_names import Names
 from workers.search.query import parse
+from workers.search.sqlite import SqliteIndex
 
 SECRET = "hunter2-is-secret"
 SAID = "my card number is 4929"
@@ -85,6 +88,22 @@ def test_a_large_batch_goes_in_several_requests(monkeypatch: pytest.MonkeyPatch)
         write(cluster, [document("a", "hello " * 200), document("b"), document("c")], TARGET, refresh=False)
 
     assert [sent(request) for request in server.requests] == [["ref-a"], ["ref-b", "ref-c"]]
+
+
+def test_a_document_that_is_too_large_alone_does_not_hold_up_the_others() -> None:
+    too_large, stored = reply(413), items({"status": 201})
+    replies = [too_large, stored, too_large, too_large, stored]
+    with ScriptedServer(*replies) as server, pytest.raises(DocumentsNotStored) as refused:
+        write(Cluster(Access(server.url)), [document(name, "hello") for name in "abc"], TARGET, refresh=False)
+
+    assert [sent(request) for request in server.requests] == [
+        ["ref-a", "ref-b", "ref-c"],
+        ["ref-a"],
+        ["ref-b", "ref-c"],
+        ["ref-b"],
+        ["ref-c"],
+    ]
+    assert list(refused.value.reasons) == ["ref-b"]
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -290,3 +309,14 @@ def settings(cluster: Cluster, name: str) -> dict[str, str]:
     (found,) = cluster.call("GET", f"{name}/_settings", params={"flat_settings": True}).body.values()
     values: dict[str, str] = found["settings"]
     return values
+
+
+@pytest.mark.parametrize(
+    ("url", "engine"),
+    [(None, SqliteIndex), ("sqlite:///a/file", SqliteIndex), ("https://search:9200", OpenSearchIndex)],
+)
+def test_the_url_chooses_the_engine(tmp_path: Path, url: str | None, engine: type) -> None:
+    settings = Settings(home=tmp_path, search_url=url, search_api_key=SECRET, _env_file=None)
+
+    assert isinstance(Resources(settings).index, engine)
+    assert SECRET not in repr(settings)

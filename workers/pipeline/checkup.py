@@ -25,6 +25,9 @@ Ask = Callable[[str], int]
 
 OLDEST_REDIS: Final = (6, 2)
 PERMIT_SECONDS: Final = 10.0
+_SEARCH_FIX: Final = (
+    "Correct RETROSCRIBE_SEARCH_URL or what is there; `retroscribe reindex` builds a new index from the ledger."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def _checks(settings: Settings | None, ask: Ask) -> Iterator[_Check]:
     yield _Check("receiver", lambda resources: _receiver(resources, ask), receiver)
     broker = "broker" if other_broker else "redis"
     yield _Check("workers", _workers, "See that the broker lets this user publish.", needs=(broker,))
-    yield _Check("search", _search, "Correct RETROSCRIBE_SEARCH_URL, or delete the file and run `retroscribe reindex`.")
+    yield _Check("search", _search, _SEARCH_FIX)
 
 
 def _looked(check: _Check, resources: Resources) -> Finding:

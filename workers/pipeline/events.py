@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 #: A completed recording whose index message got lost is looked at by the sweep after this long.
 UNINDEXED_SECONDS: Final = 60.0
 #: Recordings whose events are applied in one transaction: some milliseconds each.
-TOGETHER: Final = 20
+TOGETHER: Final = 10
 #: Why an event is refused.
 OF_ANOTHER: Final = "its transcription id belongs to another recording"
 

@@ -26,9 +26,10 @@ BATCH: Final = 100
 def index(resources: Resources, recording_id: int, *, by: str) -> None:
     """Applies waiting events; a completed recording's document is written and the recording is `indexed`.
 
-    Others whose events have come meanwhile are taken along: their own messages find nothing to do then. When it
-    returns, the document is durable, or the recording is `completed` with a moment at which the sweep goes on. Safe
-    to repeat, also late: a document is written with its version, and one that was forgotten meanwhile is removed.
+    Others whose events have come meanwhile are taken along, and those that have waited for the index: their own
+    messages find nothing to do then. When it returns, the document is durable, or the recording is `completed` with a
+    moment at which the sweep goes on. Safe to repeat, also late: a document is written with its version, and one that
+    was forgotten meanwhile is removed.
     """
     recording = apply_waiting(resources, recording_id, by=by)
     if recording is None:
@@ -36,16 +37,30 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
     if recording.state == State.TRANSCRIBING and recording.due_at is not None and recording.due_at <= time.time():
         dispatch.send_poll(recording.id, recording.media_id)  # it ended, but the event brought no result
     elif recording.state == State.COMPLETED:
-        others = apply_others(resources, BATCH - 1, by=by)
-        _write(resources, {one.id: one for one in (recording, *others)}, by=by)
+        come = apply_others(resources, BATCH - 1, by=by)
+        waited = _overdue(resources, BATCH - 1 - len(come))
+        # By id: whoever changes many rows does so in one order, else two of them could wait for each other for ever.
+        together = sorted({one.id: one for one in (*waited, *come, recording)}.items())
+        _write(resources, dict(together), by=by)
     elif recording.state == State.FORGOTTEN:
         take_back(resources, [recording.ref])  # whoever wrote its document may have died before taking it back
+
+
+def _overdue(resources: Resources, most: int) -> list[Recording]:
+    """Completed recordings whose moment has passed, such as after an outage; the sweep does not ask for them then."""
+    with resources.ledger.read() as tx:
+        if not most or not recordings.due(tx, State.COMPLETED, time.time(), 1):
+            return []
+    with resources.ledger.write() as tx:
+        due = sorted(recordings.due(tx, State.COMPLETED, time.time(), most), key=lambda one: one.id)
+        return [one for one in due if recordings.amend(tx, one, due_at=after(UNINDEXED_SECONDS))]
 
 
 def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> None:
     with resources.ledger.read() as tx:
         payloads = events.payloads(tx, list(completed))
-    transcripts = {id_: transcript_of(payload) for id_, payload in payloads.items()}
+    # Of one that was forgotten since there is none any more.
+    transcripts = {id_: transcript_of(payloads[id_]) for id_ in completed if id_ in payloads}
     now = time.time()
     documents = [document_of(completed[id_], one, indexed_at=now) for id_, one in transcripts.items()]
     reasons: Mapping[str, str] = {}

@@ -17,6 +17,8 @@ MOST_BYTES: Final = 5_000_000
 MOST_ACTIONS: Final = 200
 #: The stored version is newer: the document is there already, as it should be.
 _CONFLICT: Final = 409
+#: The request is: its limit is the cluster's, or a proxy's before it.
+_TOO_LARGE: Final = 413
 #: No text, and nothing that can be sent as UTF-8.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -81,7 +83,9 @@ def _write(cluster: Cluster, actions: list[_Action], *, refresh: bool) -> dict[s
     refused: dict[str, str] = {}
     for attempt in range(1, TRIES + 1):
         content = b"".join(action.lines for action in actions)
-        answer = cluster.call("POST", "_bulk", content=content, params={"refresh": refresh})
+        answer = cluster.call("POST", "_bulk", content=content, params={"refresh": refresh}, expects=(_TOO_LARGE,))
+        if answer.status == _TOO_LARGE:
+            return refused | _write_less(cluster, actions, refresh=refresh)
         busy: list[_Action] = []
         for action, item in zip(actions, answer.body["items"], strict=True):
             (result,) = item.values()
@@ -96,6 +100,15 @@ def _write(cluster: Cluster, actions: list[_Action], *, refresh: bool) -> dict[s
         if attempt < TRIES:
             time.sleep(pause(attempt))
     return refused | {action.ref: "The search engine was overloaded." for action in actions}
+
+
+def _write_less(cluster: Cluster, actions: list[_Action], *, refresh: bool) -> dict[str, str]:
+    """Sends what was too large together in two requests; a document that is so alone must not hold up the others."""
+    if len(actions) == 1:
+        return {actions[0].ref: f"It is larger than the search engine takes ({len(actions[0].lines)} bytes, HTTP 413)."}
+    middle = len(actions) // 2
+    halves = (actions[:middle], actions[middle:])
+    return {ref: why for half in halves for ref, why in _write(cluster, half, refresh=refresh).items()}
 
 
 def _line(value: object) -> bytes:

@@ -125,11 +125,11 @@ class SqliteIndex:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._explained(), self._opened().connection() as connection:
+        with self._explained(), self._present().connection() as connection:
             yield connection
 
-    def _opened(self) -> Pool:
-        """The connections to the present file, which is looked at again if it was switched just now."""
+    def _present(self) -> Pool:
+        """The connections to the present file; when it was switched between two looks, to what is there now."""
         while True:
             files = self._files.written
             pool = self._pool(files[-1], files)
