@@ -21,7 +21,7 @@ from workers.stack.valkey import valkey_child
 
 LEDGERS: Final = ("sqlite", "postgresql")
 RATE: Final = 300
-EVENTS: Final = 24_000
+EVENTS: Final = 20_000
 SMALL: Final = 10_000
 LARGE: Final = 1_000_000
 #: Settings that only a process of `benchmarks.receiver` reads.
@@ -42,9 +42,9 @@ class Load:
 
 
 LOADS: Final = (
-    Load("10 kB, 300/s", SMALL, 64, RATE, 8),
-    Load("10 kB, most", SMALL, 64, 0, 4),
-    Load("1 MB, 5/s", LARGE, 8, 5, 4),
+    Load("10 kB, 300/s", SMALL, 64, RATE, 6),
+    Load("10 kB, most", SMALL, 64, 0, 2),
+    Load("1 MB, 5/s", LARGE, 8, 5, 3),
     Load("1 MB, most", LARGE, 4, 0, 3),
 )
 
@@ -67,9 +67,12 @@ def run(options: argparse.Namespace) -> int:
                 events = folder / kind / "events"
                 stage.call("benchmarks.receiver.accepted", str(EVENTS), str(events), env=settings)
                 if not bare:
-                    bare = _loaded("bare app", _bare(stage), events, {})
-                _loaded(f"receiver, {kind}", _receiver(stage, settings, {}), events, bare)
-                _loaded(f"receiver, {kind}, one by one", _receiver(stage, settings, ALONE), events, bare, LOADS[:2], 1)
+                    with _bare(folder) as port:
+                        bare = _loaded("bare app", port, events, {})
+                with _receiver(folder, settings) as port:
+                    _loaded(f"receiver, {kind}", port, events, bare)
+                with _receiver(folder, {**settings, **ALONE}) as port:
+                    _loaded(f"receiver, {kind}, one by one", port, events, bare, LOADS[:1], 1)
     return 0
 
 
@@ -108,21 +111,25 @@ def _child(port: int, events: Path, first: int, load: Load) -> dict[str, Any]:
     return figures
 
 
-def _bare(stage: Stage) -> int:
+@contextmanager
+def _bare(folder: Path) -> Iterator[int]:
+    """The port of the app that only answers."""
     port = _free_port()
     options = (f"--port={port}", "--http=h11", "--loop=asyncio", "--no-access-log", "--log-level=warning")
-    stage.python("bare", "uvicorn", "benchmarks.receiver.bare:app", *options, env={})
-    stage.wait_for(lambda: _answers(port), "The start of the bare app")
-    return port
+    with Stage(folder) as stage:
+        stage.python("bare", "uvicorn", "benchmarks.receiver.bare:app", *options, env={})
+        stage.wait_for(lambda: _answers(port), "The start of the bare app")
+        yield port
 
 
-def _receiver(stage: Stage, settings: Mapping[str, str], more: Mapping[str, str]) -> int:
+@contextmanager
+def _receiver(folder: Path, settings: Mapping[str, str]) -> Iterator[int]:
+    """The port of a receiver, which ends with the block: what it still has to send would slow the next one."""
     port = _free_port()
-    stage.python(
-        f"receiver{port}", "benchmarks.receiver", env={**settings, **more, "RETROSCRIBE_RECEIVER_PORT": f"{port}"}
-    )
-    stage.wait_for(lambda: _answers(port), "The start of the receiver")
-    return port
+    with Stage(folder) as stage:
+        stage.python("receiver", "benchmarks.receiver", env={**settings, "RETROSCRIBE_RECEIVER_PORT": f"{port}"})
+        stage.wait_for(lambda: _answers(port), "The start of the receiver")
+        yield port
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from config import queues
+from tests.support.desk import queued_recordings
 from tests.support.eventually import eventually
 from tests.support.fleet import Fleet, assert_nothing_lost_nothing_twice
-from workers.ledger import recordings
 from workers.model import Recording, State
 
 NUMBER: Final = 6
@@ -73,9 +73,7 @@ def test_messages_of_the_version_before_and_of_the_one_after_are_worked_on(fleet
     fleet.ask("rolling", NUMBER)
     eventually(lambda: fleet.states("rolling")[State.QUEUED] == NUMBER, what="their messages")
     fleet.kill("beat")  # so that nothing is sent again
-    with fleet.resources.ledger.read() as tx:
-        queued = recordings.in_state(tx, State.QUEUED, after_id=0, most=NUMBER)
-    old = [message_of_0_1(one) for one in queued]
+    old = [message_of_0_1(one) for one in queued_recordings(fleet.resources.ledger)]
     messages = [*old[: NUMBER // 2], *map(message_of_later, old[NUMBER // 2 :])]
     with fleet.broker.client() as broker:
         eventually(lambda: broker.llen(queues.VALIDATE) == NUMBER, what="their messages")

@@ -56,7 +56,7 @@ def test_each_shell_gets_backfills_by_their_beginning_and_states(
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("retroscribe s", {"status", "search", "schema", "sandbox"}),
+        ("retroscribe s", {"status", "search", "show", "schema", "sandbox"}),
         ("retroscribe list other_", {"other_100%"}),
         ("retroscribe export other_", {"other_100%"}),
         ("retroscribe retry other_", {"other_100%"}),

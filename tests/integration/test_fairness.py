@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from config import queues
-from tests.support.desk import BY, Desk
+from tests.support.desk import BY, Desk, queued_recordings
 from workers.ledger import recordings
 from workers.model import Lane, Recording, State
 from workers.pipeline import pump as pumping
@@ -40,10 +40,7 @@ class Queue:
         """The pump runs, and so many are submitted then; gives how many were handed out."""
         number = pump(self._desk.resources, by=BY)
         known = {one.id for one in self._out}
-        with self._desk.resources.ledger.read() as tx:
-            queued = [
-                one for one in recordings.in_state(tx, State.QUEUED, after_id=0, most=1000) if one.id not in known
-            ]
+        queued = [one for one in queued_recordings(self._desk.resources.ledger) if one.id not in known]
         self.handed_out.update(one.backfill for one in queued)
         self._out += sorted(queued, key=lambda one: self._sent().index(one.id))
         for one in self._out[:leave]:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
+from sqlalchemy import select
 
 from workers.ledger import backfills, recordings, submissions
+from workers.ledger.engine import Ledger
 from workers.ledger.tables import recordings as table
 from workers.model import Bounds, Lane, Recording, State, TranscriptionRequest
 from workers.pipeline.submit import submit
@@ -115,3 +117,10 @@ class Desk:
         keys = self._broker.keys("retroscribe.*")
         if keys:
             self._broker.delete(*keys)
+
+
+def queued_recordings(ledger: Ledger) -> list[Recording]:
+    """Those that are handed out and not looked up yet, in the order of their ids."""
+    with ledger.read() as tx:
+        ids = tx.execute(select(table.c.id).where(table.c.state == State.QUEUED).order_by(table.c.id)).scalars().all()
+        return [one for id_ in ids if (one := recordings.get(tx, id_)) is not None]
