@@ -141,6 +141,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(8, ge=1, le=100, description="Tries of one recording before it fails; 429s don't count.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of the Flower pages, on 127.0.0.1.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+    alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches with each heartbeat and beat each second, for health checks: a path of "
+        "each process's own; unset: none.",
+    )
 
     @field_validator("webhook_secrets", "languages", "allowed_codecs", mode="before")
     @classmethod
@@ -151,6 +156,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("alive_file")
+    @classmethod
+    def _in_a_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value.parent, os.W_OK):
+            raise ValueError("must be in a folder that there is and that can be written to")
+        return value
 
     @field_validator("languages")
     @classmethod
