@@ -36,7 +36,7 @@ test: $(STAMP)  ## every test that fits into six minutes on two cores
 test-all: $(STAMP)  ## every test
 	$(BIN)/python -m pytest --all
 
-test-containers: $(STAMP)  ## the image and docker-compose.yml in real containers: five minutes, by root, with podman
+test-containers: $(STAMP)  ## the image and docker-compose.yml in real containers: six minutes, by root, with podman
 	$(BIN)/python -m pytest --all tests/containers
 
 demo: $(STAMP)  ## 300 recordings through the whole pipeline against a local stand-in for the API
