@@ -4,11 +4,13 @@ BIN := .venv/bin
 # A process a core; a file's tests share servers, so they stay together.
 TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 STAMP := .venv/.installed
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help setup lock check test test-all demo bench clean
+.PHONY: help setup lock check test test-all test-containers demo bench clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Retroscribe needs Python 3.11 or newer; set PYTHON=/path/to/it")'
@@ -19,9 +21,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 setup: $(STAMP)  ## a virtual environment with the locked dependencies and the retroscribe command
 
-lock: $(STAMP)  ## resolve the dependencies anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
-		--no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
+lock: $(STAMP)  ## resolve the dependencies anew, into requirements.lock and the image's part of it
+	$(COMPILE) --all-extras --upgrade pyproject.toml --output-file requirements.lock
+	echo 'setuptools>=77' | $(COMPILE) --extra embedded --extra postgres --extra signature --constraints requirements.lock pyproject.toml - \
+		--output-file requirements.image.lock
 
 check: $(STAMP)  ## lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -34,6 +37,9 @@ test: $(STAMP)  ## every test that fits into six minutes on two cores
 
 test-all: $(STAMP)  ## every test
 	$(TESTS) --all
+
+test-containers: $(STAMP)  ## the image and docker-compose.yml in real containers: six minutes, by root, with podman
+	$(BIN)/python -m pytest --all tests/containers
 
 demo: $(STAMP)  ## 300 recordings through the whole pipeline against a local stand-in for the API
 	$(BIN)/retroscribe demo

@@ -196,6 +196,11 @@ class Settings(BaseSettings):
         9464, ge=0, le=65535, description="Port of the receiver's Prometheus metrics, on 127.0.0.1; 0: none."
     )
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+    alive_file: Path | None = Field(
+        None,
+        description="File that a worker touches with each heartbeat and beat each second, for health checks: a path of "
+        "each process's own; unset: none.",
+    )
 
     @field_validator(
         "webhook_secrets",
@@ -213,6 +218,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("alive_file")
+    @classmethod
+    def _in_a_folder(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value.parent, os.W_OK):
+            raise ValueError("must be in a folder that there is and that can be written to")
+        return value
 
     @field_validator("languages")
     @classmethod

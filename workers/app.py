@@ -55,15 +55,26 @@ def _tell_how_it_ended(sender: Any, **_: object) -> None:
 
 
 @signals.beat_init.connect
-def _end_beat_at_once(**_: object) -> None:
+def _prepare_beat(**_: object) -> None:
     """It has nothing to finish; of Celery's handler it lives on, if redis-py loses the SystemExit that this raises."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    # It sends something each second.
+    signals.after_task_publish.connect(_show_alive)
 
 
 @signals.setup_logging.connect
 def _log_as_we_do(**_: object) -> None:
     configure_logging(settings.log_format, audit=settings.home / "audit.jsonl")
+
+
+def _show_alive(**_: object) -> None:
+    if settings.alive_file is not None:
+        settings.alive_file.touch()
+
+
+# A heartbeat comes each 2 s from the loop that takes messages, and not while the broker is away or the loop hangs.
+signals.heartbeat_sent.connect(_show_alive)
 
 
 def _end(number: int, _: object) -> None:

@@ -182,6 +182,11 @@ class TestProcess:
         assert "The fault webhooks can't be" in " ".join(ended.stderr.split())
         assert "Traceback" not in ended.stderr
 
+    def test_an_address_that_is_not_this_machine_s_is_one_sentence_and_exit_code_2(self, tmp_path: Path) -> None:
+        ended = run_command("sandbox", "--host", "192.0.2.1", folder=tmp_path)
+        assert ended.returncode == 2
+        assert "The sandbox can't listen on 192.0.2.1 port 8900" in ended.stderr
+
     def test_a_port_in_use_is_one_sentence_and_exit_code_2(self, sandbox: Sandbox) -> None:
         port = sandbox.base_url.rsplit(":", 1)[1]
         command = [sys.executable, "-m", "workers.sandbox", "--port", port]

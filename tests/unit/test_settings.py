@@ -54,6 +54,7 @@ def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
         ("RETROSCRIBE_LANGUAGES", " , ", "name at least one BCP 47 tag"),
         ("RETROSCRIBE_SUBMIT_LEASE_SECONDS", "10", "must be greater than or equal to 30"),
         ("RETROSCRIBE_LOG_FORMAT", "xml", "must be 'console' or 'json'"),
+        ("RETROSCRIBE_ALIVE_FILE", "/no/such/folder/alive", "must be in a folder that there is"),
         ("GENESYS_BASE_URL", "api.mypurecloud.com", "must be an http or https URL"),
         ("GENESYS_TOKEN_URL", "ftp://login", "must be an http or https URL"),
     ],

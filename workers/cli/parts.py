@@ -99,7 +99,10 @@ def migrate_ledger() -> None:
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1, 0 for a free one.")] = 8900,
+    port: Annotated[int, typer.Option(help="Port that it listens on, 0 for a free one.")] = 8900,
+    host: Annotated[
+        str, typer.Option(help="Address that it listens on; whoever reaches it may set its faults.")
+    ] = "127.0.0.1",
     rate: Annotated[float, typer.Option(help="Submissions a second; media look-ups get twice that.")] = 10.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same catalogue, transcripts and ids.")] = 1,
     processing_seconds: Annotated[float, typer.Option(help="Median time of a transcription.")] = 2.0,
@@ -122,6 +125,7 @@ def sandbox(
 
     configure_logging("console")
     config = SandboxConfig(
+        host=host,
         port=port,
         rate=rate,
         seed=seed,
