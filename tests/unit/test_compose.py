@@ -23,7 +23,7 @@ LASTING: Final = {name: service for name, service in SERVICES.items() if service
 PARTS: Final = {name: service for name, service in OURS.items() if "environment" in service}
 WORKERS: Final = {name: service["command"][2] for name, service in OURS.items() if service["command"][0] == "worker"}
 #: What the image has of the extras.
-EXTRAS: Final = ("embedded", "postgres")
+EXTRAS: Final = ("embedded", "postgres", "signature")
 EXAMPLE: Final = (HOUSE / "compose.env.example").read_text()
 SETTINGS: Final = {
     prefix + field.upper()
