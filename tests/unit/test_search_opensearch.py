@@ -290,6 +290,23 @@ def test_a_deleted_document_can_be_written_again_in_the_same_version(access: Acc
         assert index.count() == 1
 
 
+def test_who_looked_before_a_rebuild_ended_looks_again_and_brings_no_dropped_index_back(
+    access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Cluster(access)) as cluster, closing(OpenSearchIndex(access, "looked", refresh=True)) as index:
+        index.upsert([document("a", "hello")])
+        rebuild = index.rebuild()
+        looks = [index._names.places()]
+        rebuild.abandon()
+        real = index._names.to_write
+        monkeypatch.setattr(index._names, "to_write", lambda: looks.pop() if looks else real())
+
+        index.upsert([document("b", "hello")])
+
+        assert (looks, index.count()) == ([], 2)
+        assert list(aliases(cluster, "looked")) == ["looked-v1"]
+
+
 def test_what_no_utf_8_can_hold_is_replaced(access: Access) -> None:
     with closing(OpenSearchIndex(access, "surrogates", refresh=True)) as index:
         index.upsert([document("a", "lone \ud800 surrogate")])

@@ -6,7 +6,7 @@ from typing import Any, Final
 from workers.errors import SearchUnavailable
 from workers.search.documents import Document, from_json
 from workers.search.excerpt import hit_of
-from workers.search.opensearch_bulk import Target, write
+from workers.search.opensearch_bulk import IndexGone, Target, write
 from workers.search.opensearch_cluster import Access, Answer, Cluster
 from workers.search.opensearch_names import Names
 from workers.search.opensearch_query import MAX_COUNTED, search_body
@@ -14,6 +14,8 @@ from workers.search.opensearch_rebuild import OpenSearchRebuild, remove
 from workers.search.query import Query
 from workers.search.results import Results
 
+#: Rebuilds that may end one after the other while one batch is written.
+_LOOKS: Final = 3
 _MOST_AT_ONCE: Final = 10_000  # index.max_result_window
 _WHOLE: Final = {"allow_partial_search_results": False}
 
@@ -34,11 +36,14 @@ class OpenSearchIndex:
 
     def upsert(self, documents: Sequence[Document]) -> None:
         """Stores the documents by ref; safe to repeat. Each is acknowledged by itself."""
-        if documents:
-            places = self._names.to_write()
-            present = Target(self._alias, must_be_alias=self._names.knows_require_alias())
-            filled = [Target(places.filled, must_be_alias=False)] if places.filled else []
-            write(self._cluster, documents, [present, *filled], refresh=self._refresh)
+        for look in range(_LOOKS if documents else 0):
+            try:
+                write(self._cluster, documents, self._targets(), refresh=self._refresh)
+            except IndexGone:  # a rebuild ended since the look
+                if look == _LOOKS - 1:
+                    raise
+            else:
+                return
 
     def delete(self, ref: str) -> None:
         """Removes a document, and is found by no search when it returns; safe to repeat."""
@@ -105,6 +110,13 @@ class OpenSearchIndex:
     def close(self) -> None:
         """Closes the connections; a later call opens new ones."""
         self._cluster.close()
+
+    def _targets(self) -> list[Target]:
+        places = self._names.to_write()
+        sure = self._names.knows_require_alias()
+        # By its alias: an index that was dropped since the look would else be made anew by a write to its name.
+        filled = [Target(self._names.filling if sure else places.filled, must_be_alias=sure)] if places.filled else []
+        return [Target(self._alias, must_be_alias=sure), *filled]
 
     def _versions(self, after_ref: str | None, size: int) -> list[tuple[str, int]]:
         body: dict[str, Any] = {

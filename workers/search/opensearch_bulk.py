@@ -19,8 +19,15 @@ MOST_ACTIONS: Final = 200
 _CONFLICT: Final = 409
 #: The request is: its limit is the cluster's, or a proxy's before it.
 _TOO_LARGE: Final = 413
+_REFUSED: Final = "It was refused (HTTP {}"
+#: Of a request to store: there is no such index.
+_GONE: Final = _REFUSED.format(404)
 #: No text, and nothing that can be sent as UTF-8.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class IndexGone(DocumentsNotStored):
+    """An index was dropped after it had been looked up: look again where to write, and write again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +47,18 @@ class _Action:
 
 
 def write(cluster: Cluster, documents: Sequence[Document], targets: Sequence[Target], *, refresh: bool) -> None:
-    """Stores each document in each index; raises DocumentsNotStored, with the reason of each that is not."""
+    """Stores each document in each index; raises DocumentsNotStored, with the reason of each that is not.
+
+    Raises IndexGone when one of the indexes is not there any more.
+    """
     reasons: dict[str, str] = {}
     for actions in _requests(_actions(documents, targets)):
         reasons |= _write(cluster, actions, refresh=refresh)
     if reasons:
         some = next(iter(reasons.values()))
         number = f"{len(reasons)} of {len(documents)} documents"
-        raise DocumentsNotStored(f"The search engine did not store {number}: {some}", reasons)
+        kind = IndexGone if any(reason.startswith(_GONE) for reason in reasons.values()) else DocumentsNotStored
+        raise kind(f"The search engine did not store {number}: {some}", reasons)
 
 
 def _actions(documents: Sequence[Document], targets: Sequence[Target]) -> Iterator[_Action]:
@@ -93,7 +104,7 @@ def _write(cluster: Cluster, actions: list[_Action], *, refresh: bool) -> dict[s
             if status in BUSY:
                 busy.append(action)
             elif status >= 300 and status != _CONFLICT:
-                refused[action.ref] = f"It was refused (HTTP {status}, {explained(result.get('error'))})."
+                refused[action.ref] = f"{_REFUSED.format(status)}, {explained(result.get('error'))})."
         actions = busy
         if not actions:
             return refused

@@ -37,7 +37,7 @@ class Names:
     def __init__(self, cluster: Cluster, alias: str) -> None:
         self._cluster = cluster
         self.alias = alias
-        self._next = f"{alias}-next"
+        self.filling = f"{alias}-next"
         self._known: set[str] = set()
         self._requires: bool | None = None
         self._making = threading.Lock()
@@ -49,7 +49,7 @@ class Names:
         ours = {name: about["aliases"] for name, about in found.items() if self._number(name)}
         return Places(
             current=next((name for name, aliases in ours.items() if self.alias in aliases), None),
-            filled=next((name for name, aliases in ours.items() if self._next in aliases), None),
+            filled=next((name for name, aliases in ours.items() if self.filling in aliases), None),
             all=tuple(ours),
         )
 
@@ -96,13 +96,13 @@ class Names:
 
     def fill(self, new: str, places: Places) -> None:
         """Has every writer write the new index too, in place of one that was begun before."""
-        before = [_remove(places.filled, self._next)] if places.filled else []
-        self._change([*before, _add(new, self._next)])
+        before = [_remove(places.filled, self.filling)] if places.filled else []
+        self._change([*before, _add(new, self.filling)])
 
     def switch(self, new: str, places: Places) -> None:
         """Makes the new index the one that is searched and written, in one step."""
         old = [_remove(places.current, self.alias)] if places.current else []
-        self._change([*old, _remove(new, self._next), _add(new, self.alias)])
+        self._change([*old, _remove(new, self.filling), _add(new, self.alias)])
 
     def drop(self, names: Iterable[str]) -> None:
         """Deletes indices for good."""
