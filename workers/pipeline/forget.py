@@ -8,7 +8,7 @@ from workers.errors import LedgerUnavailable, SearchUnavailable
 from workers.ledger import erasure, recordings
 from workers.ledger.states import FORGETTABLE
 from workers.model import Recording, State
-from workers.pipeline.events import apply_waiting
+from workers.pipeline.applying import apply_waiting
 from workers.resources import Resources
 
 

@@ -10,9 +10,9 @@ from workers import dispatch
 from workers.errors import DocumentsNotStored, SearchUnavailable
 from workers.ledger import events, recordings
 from workers.model import Recording, State, Transcript
+from workers.pipeline.applying import UNINDEXED_SECONDS, apply_others, apply_waiting
 from workers.pipeline.clock import after
 from workers.pipeline.documents import document_of, transcript_of
-from workers.pipeline.events import UNINDEXED_SECONDS, apply_others, apply_waiting
 from workers.pipeline.finish import audit
 from workers.pipeline.taking_back import take_back, take_back_forgotten
 from workers.resources import Resources

@@ -11,7 +11,7 @@ from workers.genesys.events import parse_event
 from workers.ledger import erasure, events, recordings, submissions
 from workers.ledger.events import Listed
 from workers.model import State
-from workers.pipeline.events import apply_waiting
+from workers.pipeline.applying import apply_waiting
 from workers.resources import Resources
 
 _NO_TEXT: Final = "what it said was removed when its recording was forgotten"

@@ -17,8 +17,8 @@ from workers.model import Lane, Recording, State
 from workers.pipeline import acceptance, bounds, unknown
 from workers.pipeline.alone import alone
 from workers.pipeline.api import closed_for
+from workers.pipeline.applying import UNINDEXED_SECONDS
 from workers.pipeline.clock import after
-from workers.pipeline.events import UNINDEXED_SECONDS
 from workers.pipeline.postpone import OUT_SECONDS, hold_back
 from workers.pipeline.steering import finish_cancels
 from workers.resources import Resources
