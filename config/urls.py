@@ -34,13 +34,13 @@ def broker_url(value: str | None) -> str | None:
         return value
     try:
         parts = urlsplit(value)
-        usable = bool(parts.hostname) and (parts.port or 1) > 0 and not set(";@") & set(parts.path)
+        usable = bool(parts.hostname) and (parts.port or 1) > 0 and ";" not in value and "@" not in parts.path
     except ValueError:  # the port is no number, or what stands there is the rest of a password
         usable = False
     if not usable or parts.query or parts.fragment:
         raise ValueError(
-            "must be one URL, amqp://user:password@host:5672/vhost, in which a sign of the password other than a letter "
-            "or digit is written as % and two hex digits"
+            "must be one URL, amqp://user:password@host:5672/vhost, in which any sign of the password other than a "
+            "letter or digit is written as % and two hex digits"
         )
     return value
 

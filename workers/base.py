@@ -59,8 +59,9 @@ class BaseTask(Task[Any, Any]):
         exc = options.get("exc")
         delay = getattr(exc, "retry_after_seconds", None)
         options["countdown"] = min(DEFAULT_RETRY_SECONDS if delay is None else delay, MAX_COUNTDOWN_SECONDS)
-        if (self.request.delivery_info or {}).get("exchange"):  # RabbitMQ: on Redis it has no name
-            options.update(_on_rabbitmq(options["countdown"], self.request.delivery_info["routing_key"]))
+        sent: Any = self.request.delivery_info or {}
+        if sent.get("exchange"):  # RabbitMQ: on Redis it has no name
+            options.update(_on_rabbitmq(options["countdown"], sent["routing_key"]))
         epoch = getattr(exc, "epoch", None)
         if epoch is not None:
             options["kwargs"] = {**(self.request.kwargs or {}), "epoch": epoch}

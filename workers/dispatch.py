@@ -148,13 +148,13 @@ def _published(send: Any, **options: Any) -> Any:
         return send(**options)
     except PreconditionFailed:
         raise PartUnreachable(
-            "RabbitMQ has a queue or exchange of Retroscribe's in another form: other apps must declare quorum queues, or "
-            "nothing (docs/messages.md); delete it and start the workers first, its messages are lost."
+            "RabbitMQ has a queue or exchange of Retroscribe's in another form, which another app must have made: "
+            "delete it there, with its messages, and see docs/messages.md for what that app has to set."
         ) from None
     except (AccessRefused, NotAllowed) as error:  # RabbitMQ's own words name the user
         raise PartUnreachable(
-            f"RabbitMQ refuses ({type(error).__name__}): correct user, password or vhost in RETROSCRIBE_BROKER_URL, or give "
-            "the user all permissions in this vhost."
+            f"RabbitMQ refuses ({type(error).__name__}): correct user, password or vhost in RETROSCRIBE_BROKER_URL, or "
+            "give the user all permissions in this vhost."
         ) from None
     except (OperationalError, OSError, AMQPError) as error:
         raise BrokerAway(

@@ -126,6 +126,6 @@ class Rabbitmq:
         try:
             with self.connection() as connection:
                 connection.connect()
-            return True
         except (OSError, AMQPError):
             return False
+        return True

@@ -121,7 +121,11 @@ def _broker(resources: Resources) -> Finding:
 def _rabbitmq(url: str) -> Finding:
     from workers import dispatch  # noqa: PLC0415 Celery takes half a second to load
 
-    found, version = dispatch.declare_queues()
+    try:
+        found, version = dispatch.declare_queues()
+    except PartUnreachable as error:
+        found, _, fix = str(error).partition(": ")
+        return wrong("broker", f"{url}: {found}", f"{fix[:1].upper()}{fix[1:]}", unreachable=True)
     if version < OLDEST:
         fix = f"Use RabbitMQ {'.'.join(map(str, OLDEST))} or newer."
         return wrong("broker", f"{found} at {url} is too old", fix, unreachable=True)
