@@ -57,8 +57,8 @@ def send_poll(recording_id: int, media_id: str) -> None:
 
 
 def send_pump() -> None:
-    """Asks for recordings to be handed out now instead of within a second."""
-    _send(task_names.PUMP, queues.CONTROL, {}, expires=5)
+    """Asks for recordings to be handed out now instead of within a second; a person may wait, so not for long."""
+    _send(task_names.PUMP, queues.CONTROL, {}, expires=5, retry_policy={"max_retries": 1})
 
 
 def waiting_messages(names: Iterable[str]) -> int:
@@ -66,13 +66,15 @@ def waiting_messages(names: Iterable[str]) -> int:
 
     def count() -> int:
         with app.connection_for_read() as connection:
-            return sum(_waiting(connection, name) for name in names)
+            return sum(found.message_count for name in names if (found := _look(connection, name)))
 
     return int(_published(count))
 
 
 def consumed_queues(timeout_seconds: float = 1.0) -> set[str]:
     """The queues that some live worker consumes; raises PartUnreachable without a broker."""
+    if speaks_amqp(str(app.conf.broker_url)):
+        return set(_published(_ask_rabbitmq))
     answers = _published(app.control.inspect(timeout=timeout_seconds).active_queues) or {}
     return {queue["name"] for worker in answers.values() for queue in worker}
 
@@ -110,12 +112,20 @@ def prepare_to_consume(*, first: Iterable[str]) -> None:
         log.warning("broker_away", detail=str(error))
 
 
-def _waiting(connection: Any, queue: str) -> int:
+def _ask_rabbitmq() -> set[str]:
+    """What the server knows: asked by Celery, the workers would not hear of it while it takes no messages in."""
+    with app.connection_for_read() as connection:
+        looks = {name: _look(connection, name) for name in queues.ALL}
+    return {name for name, found in looks.items() if found and found.consumer_count}
+
+
+def _look(connection: Any, queue: str) -> Any:
+    """What the broker says of a queue, None if there is none: on Redis also of an empty one."""
     channel = connection.channel()  # of its own, for RabbitMQ closes it after a no
     try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
+        return channel.queue_declare(queue, passive=True)
     except ChannelError:
-        return 0  # on Redis an empty queue does not exist
+        return None
     finally:
         channel.close()
 

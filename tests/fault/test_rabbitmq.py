@@ -5,6 +5,8 @@ The order counts: what needs a server that no worker has used yet comes first.
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from kombu import Queue
 from config import queues
 from tests.conftest import free_port
 from tests.support.broker import Broker
-from tests.support.command import run_command, running_command
+from tests.support.command import HOUSE, bare_environment, run_command, running_command
 from tests.support.eventually import eventually
 from tests.support.fleet import CATALOGUE, PARTS, RATE, Fleet, assert_nothing_lost_nothing_twice
 from tests.support.rabbitmq import Rabbitmq, needs_rabbitmq
@@ -108,6 +110,22 @@ def test_what_an_app_sends_before_any_worker_ran_is_taken_in_and_its_answer_come
 
     answer = result.get(timeout=30)
     assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (1, [1])
+
+
+def test_the_example_of_the_document_prints_the_answer(fleet: Fleet, valkey: Broker) -> None:
+    document = (HOUSE / "docs" / "messages.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(# ask_rabbitmq\.py\n.*?)^```$", document, re.DOTALL | re.MULTILINE)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", example],
+        env=bare_environment(**environment(fleet, RETROSCRIBE_REDIS_URL=f"redis+socket://{valkey.socket}")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.stdout == "{'backfill': '2026-q3', 'accepted': 1, 'duplicates': 0, 'rejected': []}\n", ran.stderr
 
 
 def test_a_message_of_an_app_without_python_is_taken_in(fleet: Fleet, rabbitmq: Rabbitmq, valkey: Broker) -> None:
