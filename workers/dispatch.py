@@ -1,7 +1,8 @@
 """Sends tasks by name, so that no sender imports a task, and asks the broker what waits and who consumes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +66,7 @@ def waiting_messages(names: Iterable[str]) -> int:
     """How many messages wait in these queues; those in a worker's hands do not count. Raises PartUnreachable."""
 
     def count() -> int:
-        with app.connection_for_read() as connection:
+        with _connected() as connection:
             return sum(found.message_count for name in names if (found := _look(connection, name)))
 
     return int(_published(count))
@@ -86,9 +87,8 @@ def declare_queues() -> tuple[str, tuple[int, ...]]:
     """
 
     def declare() -> tuple[str, tuple[int, ...]]:
-        with app.connection_for_write() as connection:
-            connection.connect()
-            server: Any = connection.connection.server_properties
+        with _connected() as connection:
+            server = connection.connection.server_properties
             for queue in app.amqp.queues.values():
                 queue(connection.channel()).declare()
             product, version = server.get("product", "its server"), str(server.get("version", ""))
@@ -112,9 +112,16 @@ def prepare_to_consume(*, first: Iterable[str]) -> None:
         log.warning("broker_away", detail=str(error))
 
 
+@contextmanager
+def _connected() -> Iterator[Any]:
+    with app.connection_for_read() as connection:
+        _ = connection.default_channel  # this way of connecting keeps to the times in the transport's options
+        yield connection
+
+
 def _ask_rabbitmq() -> set[str]:
     """What the server knows: asked by Celery, the workers would not hear of it while it takes no messages in."""
-    with app.connection_for_read() as connection:
+    with _connected() as connection:
         looks = {name: _look(connection, name) for name in queues.ALL}
     return {name for name, found in looks.items() if found and found.consumer_count}
 

@@ -236,7 +236,7 @@ def test_doctor_status_and_run_tell_who_is_missing(fleet: Fleet) -> None:
     ("part", "instead", "says"),
     [
         ("guest@", "hunter2@", "RabbitMQ refuses (AccessRefused)"),
-        (r":\d+$", ":1", "The broker does not answer (ConnectionRefusedError)"),
+        (r":\d+$", ":1", "The broker does not answer (OperationalError)"),
         ("$", "/elsewhere", "RabbitMQ refuses (NotAllowed)"),
     ],
 )
