@@ -160,15 +160,15 @@ def test_a_backfill_comes_to_its_end_and_live_goes_before_it(fleet: Fleet) -> No
     assert_nothing_lost_nothing_twice(fleet, "urgent")
 
 
-def test_what_is_tried_again_waits_in_the_server_and_keeps_its_lane(fleet: Fleet) -> None:
-    """With no worker but the live one, only a retry in the live queue is worked on."""
-    fleet.kill("pipeline")
+def test_what_is_tried_again_waits_in_the_server_and_keeps_its_lane(fleet: Fleet, rabbitmq: Rabbitmq) -> None:
+    fleet.kill("pipeline")  # so that what goes to another queue than the live one stays there
     fleet.sandbox.faults(media_status=503, count=3)
 
     fleet.ask("again", 4, lane=Lane.LIVE)
 
     assert fleet.finish("again").keys() <= DONE
     assert fleet.said("live").count("task_retries") >= 3
+    assert rabbitmq.messages(queues.VALIDATE) == 0
     assert_nothing_lost_nothing_twice(fleet, "again")
 
 
