@@ -5,6 +5,7 @@ from typing import Any
 from kombu import Exchange, Queue
 
 from config import queues, task_names
+from config.rabbitmq import rabbitmq_settings, speaks_amqp
 from config.settings import Settings
 
 # Longer than the longest task (60 s of waiting for a permit and 25 s of a call, with room), because Redis delivers a
@@ -39,10 +40,19 @@ _REDIS_TRANSPORT = {
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings."""
     broker = settings.effective_broker_url
-    on_redis = broker.startswith(("redis", "rediss"))
+    return _for_any_broker(settings) | (rabbitmq_settings(broker) if speaks_amqp(broker) else _for_redis())
+
+
+def _for_redis() -> dict[str, Any]:
     return {
-        "broker_url": broker,
-        "broker_transport_options": _REDIS_TRANSPORT if on_redis else {},
+        "broker_transport_options": _REDIS_TRANSPORT,
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in queues.ALL],
+    }
+
+
+def _for_any_broker(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": settings.effective_broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend": settings.effective_result_url,
@@ -52,7 +62,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "redis_socket_keepalive": "+socket" not in settings.effective_result_url,  # which knows no keep-alive
         "redis_retry_on_timeout": True,
         "imports": TASK_MODULES,
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in queues.ALL],
         "task_default_queue": queues.CONTROL,
         "task_create_missing_queues": False,
         "task_routes": {

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import receiver_checks
-from config.urls import http_url, is_loopback, kombu_url, search_url, with_scheme
+from config.urls import broker_url, http_url, is_loopback, kombu_url, search_url, with_scheme
 
 # A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
 SOCKET_PATH_BYTES = 100
@@ -86,7 +86,11 @@ class Settings(BaseSettings):
     redis_url: Url = Field(
         None, description="Redis or Valkey for limiter and token: redis://, rediss:// or unix://; unset: embedded."
     )
-    broker_url: Url = Field(None, description="Celery's broker; unset: the same as RETROSCRIBE_REDIS_URL.")
+    broker_url: Url = Field(
+        None,
+        description="Celery's broker: Redis or Valkey as above, or RabbitMQ by amqp:// or amqps://; unset: the same as "
+        "RETROSCRIBE_REDIS_URL.",
+    )
     database_url: Url = Field(
         None,
         description="The ledger: sqlite:///path of a file on a local disk, or, for several machines, "
@@ -270,7 +274,7 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker_scheme(cls, value: str | None) -> str | None:
-        return with_scheme(value, ("redis", "rediss", "unix"))
+        return broker_url(value)
 
     @field_validator("database_url")
     @classmethod

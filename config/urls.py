@@ -41,6 +41,24 @@ def with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
     return value
 
 
+def broker_url(value: str | None) -> str | None:
+    """The broker's URL as it is; raises ValueError with what is wrong with it."""
+    with_scheme(value, ("redis", "rediss", "unix", "amqp", "amqps"))
+    if value is None or not value.lower().startswith("amqp"):
+        return value
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and (parts.port or 1) > 0 and ";" not in value and "@" not in parts.path
+    except ValueError:  # the port is no number, or what stands there is the rest of a password
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ValueError(
+            "must be one URL, amqp://user:password@host:5672/vhost, in which any sign of the password other than a "
+            "letter or digit is written as % and two hex digits"
+        )
+    return value
+
+
 def is_loopback(url: str) -> bool:
     return is_loopback_host(urlsplit(url).hostname or "")
 

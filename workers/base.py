@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from math import ceil
 from typing import Any
 
 import structlog
 from celery import Task
 from kombu.exceptions import OperationalError
 
+from config.rabbitmq import queue_of
 from workers.errors import Retryable
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,16 @@ def representations(kwargs: Mapping[str, Any]) -> dict[str, str]:
     """How Flower shows a message: ids and names only, in a fixed order, so that `kwargs:media_id=...` finds it."""
     shown = {name: kwargs[name] for name in SHOWN if name in kwargs}
     return {"argsrepr": "()", "kwargsrepr": repr(shown)}
+
+
+def _on_rabbitmq(countdown: float, routing_key: str) -> dict[str, Any]:
+    """What a retry there needs to be told by Celery 5.7.
+
+    RabbitMQ delays whole seconds: Celery cuts the rest off, and fails with what is below one. And a retry goes to the
+    queue that its task is routed to, not, as on Redis, to the one that the message came from, which may be the live
+    lane's.
+    """
+    return {"countdown": max(1, ceil(countdown)), "queue": queue_of(routing_key)}
 
 
 class BaseTask(Task[Any, Any]):
@@ -47,6 +59,9 @@ class BaseTask(Task[Any, Any]):
         exc = options.get("exc")
         delay = getattr(exc, "retry_after_seconds", None)
         options["countdown"] = min(DEFAULT_RETRY_SECONDS if delay is None else delay, MAX_COUNTDOWN_SECONDS)
+        sent: Any = self.request.delivery_info or {}
+        if sent.get("exchange"):  # RabbitMQ: on Redis it has no name
+            options.update(_on_rabbitmq(options["countdown"], sent["routing_key"]))
         epoch = getattr(exc, "epoch", None)
         if epoch is not None:
             options["kwargs"] = {**(self.request.kwargs or {}), "epoch": epoch}

@@ -1,19 +1,27 @@
 """Sends tasks by name, so that no sender imports a task, and asks the broker what waits and who consumes."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from amqp.exceptions import ChannelError
+from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotAllowed, PreconditionFailed
 from celery import chain
 from kombu.exceptions import OperationalError
 
 from config import queues, task_names
+from config.rabbitmq import speaks_amqp
 from workers.app import app
 from workers.base import representations
 from workers.errors import PartUnreachable
 from workers.model import Lane, Recording, State
+
+
+class BrokerAway(PartUnreachable):
+    """Nobody answers at the broker's address: it may come back."""
+
 
 log = structlog.get_logger(__name__)
 
@@ -50,32 +58,83 @@ def send_poll(recording_id: int, media_id: str) -> None:
 
 
 def send_pump() -> None:
-    """Asks for recordings to be handed out now instead of within a second."""
-    _send(task_names.PUMP, queues.CONTROL, {}, expires=5)
+    """Asks for recordings to be handed out now instead of within a second; a person may wait, so not for long."""
+    _send(task_names.PUMP, queues.CONTROL, {}, expires=5, retry_policy={"max_retries": 1})
 
 
 def waiting_messages(names: Iterable[str]) -> int:
     """How many messages wait in these queues; those in a worker's hands do not count. Raises PartUnreachable."""
 
     def count() -> int:
-        with app.connection_for_read() as connection:
-            channel: Any = connection.default_channel
-            return sum(_waiting(channel, name) for name in names)
+        with _connected() as connection:
+            return sum(found.message_count for name in names if (found := _look(connection, name)))
 
     return int(_published(count))
 
 
 def consumed_queues(timeout_seconds: float = 1.0) -> set[str]:
     """The queues that some live worker consumes; raises PartUnreachable without a broker."""
+    if speaks_amqp(str(app.conf.broker_url)):
+        return set(_published(_ask_rabbitmq))
     answers = _published(app.control.inspect(timeout=timeout_seconds).active_queues) or {}
     return {queue["name"] for worker in answers.values() for queue in worker}
 
 
-def _waiting(channel: Any, queue: str) -> int:
+def declare_queues() -> tuple[str, tuple[int, ...]]:
+    """Has RabbitMQ make the queues that it lacks; gives its product and version.
+
+    Raises PartUnreachable when it can't be reached or refuses, as where a queue is there in another form.
+    """
+
+    def declare() -> tuple[str, tuple[int, ...]]:
+        with _connected() as connection:
+            server = connection.connection.server_properties
+            for queue in app.amqp.queues.values():
+                queue(connection.channel()).declare()
+            product, version = server.get("product", "its server"), str(server.get("version", ""))
+            return f"{product} {version}", tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+    return cast("tuple[str, tuple[int, ...]]", _published(declare))
+
+
+def prepare_to_consume(*, first: Iterable[str]) -> None:
+    """Readies this process for work over RabbitMQ, where it comes `first` for messages of these queues.
+
+    Raises PartUnreachable when RabbitMQ refuses; one that is away is waited for by Celery.
+    """
+    if not speaks_amqp(str(app.conf.broker_url)):
+        return
+    for name in first:
+        app.amqp.queues[name].consumer_arguments = {"x-priority": 1}
     try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
+        declare_queues()
+    except BrokerAway as error:
+        log.warning("broker_away", detail=str(error))
+
+
+@contextmanager
+def _connected() -> Iterator[Any]:
+    with app.connection_for_read() as connection:
+        _ = connection.default_channel  # this way of connecting keeps to the times in the transport's options
+        yield connection
+
+
+def _ask_rabbitmq() -> set[str]:
+    """What the server knows: asked by Celery, the workers would not hear of it while it takes no messages in."""
+    with _connected() as connection:
+        looks = {name: _look(connection, name) for name in queues.ALL}
+    return {name for name, found in looks.items() if found and found.consumer_count}
+
+
+def _look(connection: Any, queue: str) -> Any:
+    """What the broker says of a queue, None if there is none: on Redis also of an empty one."""
+    channel = connection.channel()  # of its own, for RabbitMQ closes it after a no
+    try:
+        return channel.queue_declare(queue, passive=True)
     except ChannelError:
-        return 0  # on Redis an empty queue does not exist
+        return None
+    finally:
+        channel.close()
 
 
 def _kwargs(recording: Recording) -> dict[str, Any]:
@@ -101,10 +160,20 @@ def _published(send: Any, **options: Any) -> Any:
     scheme, _, path = str(app.conf.broker_url).partition("://")
     if scheme == "redis+socket" and not Path(path.partition("?")[0]).exists():
         # kombu would try for six seconds, and every command of a home whose stack is down would wait for it.
-        raise PartUnreachable(f"No broker listens at {path}: start `retroscribe up` in the folder that holds it.")
+        raise BrokerAway(f"No broker listens at {path}: start `retroscribe up` in the folder that holds it.")
     try:
         return send(**options)
-    except (OperationalError, OSError) as error:
+    except PreconditionFailed:
         raise PartUnreachable(
+            "RabbitMQ has a queue or exchange of Retroscribe's in another form, which another app must have made: "
+            "delete it there, with its messages, and see docs/messages.md for what that app has to set."
+        ) from None
+    except (AccessRefused, NotAllowed) as error:  # RabbitMQ's own words name the user
+        raise PartUnreachable(
+            f"RabbitMQ refuses ({type(error).__name__}): correct user, password or vhost in RETROSCRIBE_BROKER_URL, or "
+            "give the user all permissions in this vhost."
+        ) from None
+    except (OperationalError, OSError, AMQPError) as error:
+        raise BrokerAway(
             f"The broker does not answer ({type(error).__name__}): start it, or correct RETROSCRIBE_BROKER_URL."
         ) from None

@@ -36,12 +36,14 @@ def worker(
     # a transaction of a dozen statements took 50 ms while it held the ledger's write lock.
     sys.setswitchinterval(0.0005)
     _checked_settings(calls_api=True)
+    from workers import dispatch
     from workers.app import app
     from workers.pipeline.acceptance import take_spooled
     from workers.resources import get_resources
 
     # What a worker on this machine was told by the API, and could not write down before it ended.
     take_spooled(get_resources(), by=f"start of worker {role}")
+    dispatch.prepare_to_consume(first=queues.ROLES[role] if role == "live" else ())
     # Celery warns root of pickled messages; ours are JSON only.
     warnings.filterwarnings("ignore", message=r"(?s).*superuser privileges")
     app.worker_main(

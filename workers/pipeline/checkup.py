@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from config import queues
+from config.rabbitmq import OLDEST, speaks_amqp
 from config.settings import Settings, SettingsProblem
 from workers.errors import Halted, PartUnreachable, RateLimited, RetroscribeError, Retryable
 from workers.ledger import controls
@@ -111,11 +112,27 @@ def _redis(resources: Resources) -> Finding:
 
 def _broker(resources: Resources) -> Finding:
     url = resources.settings.broker_url or ""
+    if speaks_amqp(url):
+        return _rabbitmq(url)
     other = Resources(resources.settings.model_copy(update={"redis_url": url}))
     try:
         return _server("broker", other, url)
     finally:
         other.close()
+
+
+def _rabbitmq(url: str) -> Finding:
+    from workers import dispatch  # noqa: PLC0415 Celery takes half a second to load
+
+    try:
+        found, version = dispatch.declare_queues()
+    except PartUnreachable as error:
+        found, _, fix = str(error).partition(": ")
+        return wrong("broker", f"{url}: {found}", f"{fix[:1].upper()}{fix[1:]}", unreachable=True)
+    if version < OLDEST:
+        fix = f"Use RabbitMQ {'.'.join(map(str, OLDEST))} or newer."
+        return wrong("broker", f"{found} at {url} is too old", fix, unreachable=True)
+    return ok("broker", f"{found} at {url} has the queues")
 
 
 def _server(name: str, resources: Resources, url: str) -> Finding:

@@ -84,7 +84,7 @@ def addresses(settings: Settings) -> list[str]:
     callback = settings.callback_base_url
     return [
         f"ledger    {_shown(settings.effective_database_url)}",
-        f"broker    {_shown(settings.effective_redis_url)}",
+        f"broker    {_shown(settings.broker_url or settings.effective_redis_url)}",
         f"receiver  {settings.receiver_scheme}://{_host(settings.receiver_host)}:{settings.receiver_port}",
         f"callbacks {callback or 'none: the API can not reach us, so completion is polled (RETROSCRIBE_PUBLIC_URL)'}",
         f"flower    http://{_host(settings.flower_host)}:{settings.flower_port}",
