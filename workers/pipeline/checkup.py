@@ -66,7 +66,7 @@ def _checks(settings: Settings | None, ask: Ask, sign: Sign) -> Iterator[_Check]
     yield _Check("versions", lambda it: check_versions(it.settings), "Install from requirements.lock.")
     yield _Check("home", lambda it: check_home(it.settings), "Set RETROSCRIBE_HOME to another folder.")
     yield _Check("disk", checkup_ledger.check_disk, "Set RETROSCRIBE_HOME to another folder.")
-    yield _Check("redis", _redis, f"{start}, or correct RETROSCRIBE_REDIS_URL.")
+    yield _Check("redis", check_redis, f"{start}, or correct RETROSCRIBE_REDIS_URL.")
     if other_broker:
         yield _Check("broker", _broker, "Start the server, or correct RETROSCRIBE_BROKER_URL.")
     yield _Check("ledger", checkup_ledger.check_ledger, "Start the database, or correct RETROSCRIBE_DATABASE_URL.")
@@ -104,7 +104,8 @@ def _looked(check: _Check, resources: Resources) -> Finding:
         return wrong(check.name, f"failed with {type(error).__name__}", check.fix, unreachable=True)
 
 
-def _redis(resources: Resources) -> Finding:
+def check_redis(resources: Resources) -> Finding:
+    """Whether the server of limiter and token is new enough, keeps what it is given, and has room."""
     settings = resources.settings
     if settings.embedded_redis and not settings.socket_path.exists():
         raise PartUnreachable(f"no embedded server runs for the home {settings.home}")

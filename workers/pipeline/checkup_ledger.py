@@ -10,6 +10,7 @@ from typing import Final
 from workers.errors import RetroscribeError
 from workers.ledger import durability, events
 from workers.ledger.engine import sqlite_path
+from workers.pipeline import acceptance
 from workers.pipeline.checkup_http import Ask
 from workers.pipeline.finding import Finding, ok, warning, wrong
 from workers.resources import Resources
@@ -116,13 +117,14 @@ def check_inbox(resources: Resources) -> Finding:
     before = time.time() - EVENT_IS_OLD_SECONDS
     with resources.ledger.read() as tx:
         late = len(events.recordings_with_waiting(tx, MOST_COUNTED, before))
-    unusable = len(list((resources.settings.home / "spool").glob("*.unusable")))
+    spool = acceptance.spool_folder(resources.settings.home)
+    unusable = len(list(spool.glob("*.unusable")))
     if unusable:
-        found = f"{unusable} acceptances in {resources.settings.home / 'spool'} could not be taken into the ledger"
+        found = f"{spool} holds acceptances that the ledger did not know: {unusable}"
         return warning("inbox", found, "Read each, then `retroscribe resolve REF --adopt ID`, and remove the file.")
     if late:
-        number = f"{late} recordings have" if late < MOST_COUNTED else f"{late} recordings and more have"
-        found = f"{number} events that nobody has applied for over a minute"
+        whose = "one recording" if late == 1 else f"{late} recordings" + (" and more" if late == MOST_COUNTED else "")
+        found = f"nobody has applied the events of {whose} for over a minute"
         return warning("inbox", found, "Start another `retroscribe worker --role index`, or see its log.")
     return ok("inbox", "no event waits for longer than a minute")
 
