@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks.limiter.stage import BenchmarkFailed
 from benchmarks.pipeline.scene import BROKER, PARTS, SANDBOX, Scene, embedded
 
-RECORDINGS: Final = 3000
+RECORDINGS: Final = 2500
 LOOK_EVERY_SECONDS: Final = 0.5
 #: Between these shares of all recordings the flow is steady: all parts are at work.
 STEADY: Final = (0.1, 0.9)
