@@ -75,6 +75,8 @@ def _moment(scene: Scene, done: int) -> Moment:
 
 def _print(recordings: int, moments: list[Moment]) -> None:
     first, last = (next(one for one in moments if one.done >= share * recordings) for share in STEADY)
+    if first.done == last.done:
+        raise BenchmarkFailed(f"{recordings} recordings are done before anything can be measured: take more.")
     seconds, done = last.at - first.at, last.done - first.done
     print(
         f"{recordings} recordings, {done / seconds:.1f} indexed a second between {first.done} and {last.done} of them,"
