@@ -1,5 +1,6 @@
 """What `retroscribe doctor` finds in each part, good and bad, over both ledgers where the ledger is concerned."""
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,8 +16,10 @@ from tests.support.desk import Desk, completed
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
 from tests.support.scripted_server import ScriptedServer, reply
+from tests.support.search import document
 from tests.support.valkey import Valkey
 from workers.cli.doctor import _ask
+from workers.errors import CredentialsRejected, SearchUnavailable
 from workers.ledger import leases, tables
 from workers.ledger.engine import Ledger
 from workers.model import CallClass
@@ -32,15 +35,12 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 told, not bound
 # The API
 
 
-def test_a_wrong_secret_shows_although_the_fleet_has_a_token(
-    make_resources: MakeResources, resources: Resources, sandbox: Sandbox
-) -> None:
-    resources.tokens.get()
+def test_a_wrong_secret_shows_although_the_fleet_has_a_token(make_resources: MakeResources, sandbox: Sandbox) -> None:
     before = sandbox.totals()["tokens_issued"]
 
     assert checkup_api.check_token(make_resources()).state == "ok"
     assert sandbox.totals()["tokens_issued"] == before + 1
-    with pytest.raises(Exception, match="GENESYS_CLIENT_SECRET"):
+    with pytest.raises(CredentialsRejected, match="GENESYS_CLIENT_SECRET"):
         checkup_api.check_token(make_resources(GENESYS_CLIENT_SECRET="hunter2"))
 
 
@@ -214,6 +214,22 @@ def test_beat_is_alive_by_what_the_sweep_left_in_the_ledger(
     found = checkup_fleet.check_beat(resources)
     assert found.is_wrong
     assert found.found.startswith("the last sweep ended 10")
+
+
+def test_the_search_index_is_told_by_its_size_and_a_foreign_file_is_refused(resources: Resources) -> None:
+    assert "not there yet" in checkup_fleet.check_search(resources).found
+    resources.index.upsert([document("one", "hello")])
+
+    found = checkup_fleet.check_search(resources)
+
+    assert found.state == "ok"
+    assert re.search(r"holds 1 documents, \d\.\d MB, words cut by version \d", found.found)
+    path = resources.settings.search_path
+    assert path is not None
+    resources.index.close()
+    path.write_bytes(b"something else" * 1000)
+    with pytest.raises(SearchUnavailable, match="can't be used"):
+        checkup_fleet.check_search(Resources(resources.settings))
 
 
 @pytest.mark.parametrize(
