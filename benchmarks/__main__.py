@@ -9,11 +9,13 @@ from benchmarks import gate, urgent
 from benchmarks.intake import command as intake
 from benchmarks.limiter import command as limiter
 from benchmarks.limiter.stage import BenchmarkFailed
+from benchmarks.pipeline import command as pipeline
 from benchmarks.receiver import command as receiver
 from benchmarks.search import command as search
 
 BENCHMARKS: Final[dict[str, Any]] = {
     "intake": intake,
+    "pipeline": pipeline,
     "limiter": limiter,
     "gate": gate,
     "urgent": urgent,

@@ -69,6 +69,12 @@ class Stage:
         pages = int(Path(f"/proc/{child.process.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def cpu_seconds(self, name: str) -> float:
+        """The processor time that a process has taken so far (Linux only)."""
+        child = next(one for one in self._children if one.name == name)
+        fields = Path(f"/proc/{child.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def peak_mb(self, name: str) -> float:
         """The most memory that a process has held, in MB (Linux only)."""
         child = next(one for one in self._children if one.name == name)

@@ -208,6 +208,18 @@ def test_a_lease_is_held_by_one_until_it_is_over_given_back_or_renewed(ledger: L
         assert leases.take(tx, "pump", "one", 60)
 
 
+def test_a_lease_tells_for_how_long_nobody_has_held_it(ledger: Ledger) -> None:
+    with ledger.write() as tx:
+        assert leases.idle_seconds(tx, "pump") is None
+        leases.take(tx, "pump", "one", 60)
+        assert leases.idle_seconds(tx, "pump") == 0
+        leases.take(tx, "pump", "one", -30)
+        assert leases.idle_seconds(tx, "pump") == pytest.approx(30, abs=10)
+        leases.take(tx, "pump", "one", 60)
+        leases.release(tx, "pump", "one")
+        assert leases.idle_seconds(tx, "pump") == pytest.approx(0, abs=10)
+
+
 def arrival(recording: Recording | None, payload: bytes = b"{}", **changes: Any) -> events.Arrival:
     plain: dict[str, Any] = {
         "callback_ref": "0" * 32,

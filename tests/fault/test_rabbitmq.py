@@ -81,6 +81,7 @@ def environment(fleet: Fleet, **changed: str) -> dict[str, str]:
         "RETROSCRIBE_REDIS_URL": str(settings.redis_url),
         "RETROSCRIBE_BROKER_URL": str(settings.broker_url),
         "RETROSCRIBE_RECEIVER_PORT": str(settings.receiver_port),
+        "RETROSCRIBE_WEBHOOK_SECRETS": settings.webhook_secrets[0].get_secret_value(),
     }
     return fleet.sandbox.env | ours | changed
 

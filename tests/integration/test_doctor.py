@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 
 from config.settings import GenesysSettings
+from tests.support.receiver import SECRETS, Receiver, started
 from tests.support.sandbox import HOUSE, Sandbox
-from tests.support.scripted_server import ScriptedServer, reply
 from tests.support.valkey import Valkey
 from workers.cli.doctor import exit_code
 from workers.ledger.controls import Halt, set_halt, set_status_route
 from workers.ledger.engine import Ledger
 from workers.pipeline.checkup import checkup
+from workers.pipeline.checkup_http import Reply
 from workers.pipeline.finding import Finding, ok, warning, wrong
+from workers.receiver.signature import sign
 
 DOCTOR = """
 import sys
@@ -42,18 +44,26 @@ MISCONFIGURED = wrong("token", "refused", "Mend it.")
 MISSING = wrong("redis", "away", "Start it.", unreachable=True)
 PARTS = [
     "settings",
+    "versions",
     "home",
+    "disk",
     "redis",
     "ledger",
+    "durability",
     "credentials",
     "api",
+    "clocks",
     "token",
+    "scopes",
     "halt",
     "results",
     "limits",
     "receiver",
     "workers",
+    "beat",
+    "inbox",
     "search",
+    "flower",
 ]
 
 
@@ -100,18 +110,25 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[Receiver]:
+    with started(tmp_path_factory.mktemp("receiver"), empty_ledger, NO_BROKER) as running:
+        yield running
+
+
 @pytest.fixture
-def deployment(tmp_path: Path, sandbox: Sandbox, empty_ledger: Path, valkey: Valkey) -> Iterator[Deployment]:
+def deployment(tmp_path: Path, sandbox: Sandbox, empty_ledger: Path, valkey: Valkey, receiver: Receiver) -> Deployment:
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(empty_ledger, home)
-    with ScriptedServer(reply(200, {"status": "ok"})) as receiver:
-        ours = {
-            "RETROSCRIBE_HOME": str(home),
-            "RETROSCRIBE_REDIS_URL": valkey.url,
-            "RETROSCRIBE_PUBLIC_URL": receiver.url,
-        }
-        yield Deployment(tmp_path, sandbox.env | ours)
+    ours = {
+        "RETROSCRIBE_HOME": str(home),
+        "RETROSCRIBE_REDIS_URL": valkey.url,
+        "RETROSCRIBE_PUBLIC_URL": receiver.base_url,
+        "RETROSCRIBE_WEBHOOK_SECRETS": SECRETS[0].decode(),
+        "RETROSCRIBE_FLOWER_PORT": "1",
+    }
+    return Deployment(tmp_path, sandbox.env | ours)
 
 
 @pytest.fixture
@@ -124,7 +141,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         for name, value in ({"RETROSCRIBE_HOME": str(tmp_path / "home")} | environment).items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
-        return {finding.name: finding for finding in checkup(lambda _: status)}
+        return {finding.name: finding for finding in checkup(lambda *_: Reply(status), sign)}
 
     return findings
 
@@ -136,7 +153,7 @@ def states(checks: dict[str, dict[str, Any]]) -> dict[str, str]:
 def test_only_the_missing_workers_are_wrong_where_all_else_is_well(deployment: Deployment) -> None:
     code, checks = deployment.checks()
 
-    assert states(checks) == dict.fromkeys(PARTS, "ok") | {"workers": "wrong"}
+    assert states(checks) == dict.fromkeys(PARTS, "ok") | {"workers": "wrong", "beat": "warning"}
     assert list(checks) == PARTS
     assert "retroscribe.submit" in checks["workers"]["found"]
     assert "--role pipeline" in checks["workers"]["fix"]

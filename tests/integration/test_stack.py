@@ -193,3 +193,10 @@ def test_a_backfill_survives_the_death_of_a_worker_and_each_recording_is_paid_fo
     stack.up.terminate()
     assert stack.up.wait(30) == 0
     assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_nothing_wrong_with_a_stack_that_runs(stack: Stack) -> None:
+    checks = stack.json("doctor")["checks"]
+
+    assert {check["name"]: check["found"] for check in checks if check["state"] != "ok"} == {}

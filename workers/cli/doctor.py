@@ -2,7 +2,11 @@
 
 import json
 import logging
+import ssl
+import time
+from collections.abc import Mapping
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
@@ -11,12 +15,14 @@ from rich.text import Text
 from config.logging import configure_logging
 from workers.cli.common import console
 from workers.errors import PartUnreachable
+from workers.pipeline.checkup_http import Reply
 from workers.pipeline.finding import Finding
 
 HEALTHY: Final = 0
 MISCONFIGURED: Final = 2
 UNREACHABLE: Final = 4
-TIMEOUT_SECONDS: Final = 3.0
+TIMEOUT_SECONDS: Final = 5.0
+MOST_BYTES: Final = 4096
 _STYLES: Final = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
@@ -31,10 +37,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     Exit codes: 0 nothing is wrong, 2 settings or credentials are, 4 a part can't be reached; the first one decides.
     """
     from workers.pipeline.checkup import checkup
+    from workers.receiver.signature import sign
 
     # The findings say it all; the parts' own warnings would only stand between them.
     configure_logging("console", level=logging.CRITICAL)
-    findings = checkup(_ask)
+    findings = checkup(_ask, sign)
     code = exit_code(findings)
     if as_json:
         shown = {"ok": code == HEALTHY, "checks": [finding.as_json() for finding in findings]}
@@ -69,11 +76,33 @@ def _sentence(finding: Finding) -> str:
     return f"{found} {finding.fix}" if finding.fix else found
 
 
-def _ask(url: str) -> int:
+def _ask(url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+    """Makes one request; see `Ask`."""
     import httpx
 
+    host, began, at = "://".join(urlsplit(url)[:2]), time.monotonic(), time.time()
+    method = "GET" if body is None else "POST"
     try:
-        with httpx.stream("GET", url, timeout=TIMEOUT_SECONDS, follow_redirects=False) as response:
-            return response.status_code
+        with httpx.stream(method, url, content=body, headers=headers, timeout=TIMEOUT_SECONDS) as response:
+            start = next(response.iter_bytes(MOST_BYTES), b"")
+            return Reply(response.status_code, dict(response.headers), start, time.monotonic() - began, at)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise PartUnreachable(f"{url} does not answer ({type(error).__name__})") from None
+        raise PartUnreachable(f"{host} {_trouble(error)}") from None
+
+
+def _trouble(error: Exception) -> str:
+    """What the caller sees of it: nothing of the URL's path, which may hold a token."""
+    import httpx
+
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"can't be connected to within {TIMEOUT_SECONDS:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return f"does not answer within {TIMEOUT_SECONDS:g} s"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"has a certificate that is not trusted here ({cause.verify_message})"
+    if isinstance(cause, ssl.SSLError):
+        return f"speaks no TLS that is understood here ({cause.reason})"
+    return f"does not answer ({type(error).__name__})"

@@ -52,6 +52,13 @@ class Accepted:
     correlation_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the answer to a request for a token says beside it; `scopes` is None when it names none."""
+
+    scopes: frozenset[str] | None
+
+
 class GenesysClient:
     """One for a process; any number of threads may call it.
 
@@ -88,6 +95,8 @@ class GenesysClient:
             headers={"User-Agent": f"retroscribe/{version('retroscribe')}", "Accept": "application/json"},
         )
         apply_limits(self._http)
+        #: Of the token that was fetched last, None before the first.
+        self.last_grant: Grant | None = None
 
     def close(self) -> None:
         self._http.close()
@@ -167,6 +176,7 @@ class GenesysClient:
         # Nothing else could be sent as a header.
         if not re.fullmatch("[!-~]+", value):
             raise error_of_unusable(call, "was answered without a usable access_token", answer)
+        self.last_grant = Grant(None if body.scope is None else frozenset(body.scope.split()))
         lifetime = body.expires_in
         return value, lifetime if lifetime is not None and lifetime > 0 else SHORT_LIFETIME_SECONDS
 

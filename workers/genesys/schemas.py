@@ -136,6 +136,7 @@ class TokenBody(_Body):
 
     access_token: Identifier = None
     expires_in: Number = None
+    scope: Text = None
 
 
 class SegmentBody(_Body):

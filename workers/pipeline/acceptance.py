@@ -88,7 +88,7 @@ def _transcribing(
 
 def spool(home: Path, fact: Acceptance) -> Path:
     """Keeps a fact that the ledger can't take now in a file of the home; when this returns, it survives a power cut."""
-    folder = _folder(home)
+    folder = spool_folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{fact.callback_ref}.json"
     draft = folder / f".{path.name}.{secrets.token_hex(4)}"
@@ -112,7 +112,7 @@ def take_spooled(resources: Resources, *, by: str) -> int:
     A file that can't be used is set aside with the ending `.unusable` and a line in the log. Raises LedgerUnavailable.
     """
     taken = 0
-    for path in sorted(_folder(resources.settings.home).glob(_KEPT)):
+    for path in sorted(spool_folder(resources.settings.home).glob(_KEPT)):
         try:
             fact = Acceptance(**json.loads(path.read_text()))
         except FileNotFoundError:
@@ -171,5 +171,6 @@ def _set_aside(path: Path, why: str) -> None:
     log.error("spooled_acceptance_unusable", file=str(path.with_suffix(".unusable")), detail=why)
 
 
-def _folder(home: Path) -> Path:
+def spool_folder(home: Path) -> Path:
+    """Where this machine keeps what the ledger could not take; what it can never take ends in `.unusable`."""
     return home / "spool"

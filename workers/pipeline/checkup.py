@@ -1,34 +1,24 @@
 """Looks at everything a deployment needs, in the order in which one thing rests on another."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from config import queues
 from config.rabbitmq import OLDEST, speaks_amqp
 from config.settings import Settings, SettingsProblem
-from workers.errors import Halted, PartUnreachable, RateLimited, RetroscribeError, Retryable
-from workers.ledger import controls
-from workers.ledger.engine import sqlite_path
-from workers.model import CallClass
+from workers.errors import Halted, InputError, PartUnreachable, RetroscribeError
+from workers.pipeline import checkup_api, checkup_fleet, checkup_ledger
+from workers.pipeline.checkup_http import Ask, Sign
+from workers.pipeline.checkup_receiver import check_receiver
 from workers.pipeline.checkup_settings import check_home, check_settings
+from workers.pipeline.checkup_versions import check_versions
 from workers.pipeline.finding import Finding, ok, warning, wrong
-from workers.pipeline.poll import ask_route
-from workers.pipeline.way_back import NO_WAY, WayBack, way_back
 from workers.resources import Resources
 
-#: Makes a GET request and gives the HTTP status, whichever; raises PartUnreachable when there was no answer.
-Ask = Callable[[str], int]
-
 OLDEST_REDIS: Final = (6, 2)
-PERMIT_SECONDS: Final = 10.0
-_SEARCH_FIX: Final = (
-    "Correct RETROSCRIBE_SEARCH_URL or what is there; `retroscribe reindex` builds a new index from the ledger."
-)
+#: Nothing is dropped, so what doesn't fit is refused: no permit, no message, nothing goes on.
+FULL: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +31,16 @@ class _Check:
     needs: tuple[str, ...] = ()
 
 
-def checkup(ask: Ask) -> list[Finding]:
+def checkup(ask: Ask, sign: Sign) -> list[Finding]:
     """What every check found, in order; none of it holds a secret.
 
-    Sends nothing to the API but a request without a path and, under permits, one for a token when the fleet has none
-    and one status look-up while none was ever answered. Never raises: whatever goes wrong is a finding.
+    Sends nothing to the API but requests without a path and, under permits, one for a token and one status look-up
+    while none was ever answered. Never raises: whatever goes wrong is a finding.
     """
     settings, first = check_settings()
     resources = Resources(settings) if settings else None
     findings, failed = [first], set() if resources else {first.name}
-    for check in _checks(settings, ask):
+    for check in _checks(settings, ask, sign):
         missing = next((name for name in (first.name, *check.needs) if name in failed), None)
         if missing or resources is None:
             failed.add(check.name)
@@ -66,32 +56,44 @@ def checkup(ask: Ask) -> list[Finding]:
     return [finding.without_passwords() for finding in findings]
 
 
-def _checks(settings: Settings | None, ask: Ask) -> Iterator[_Check]:
+def _checks(settings: Settings | None, ask: Ask, sign: Sign) -> Iterator[_Check]:
     other_broker = settings is not None and settings.broker_url not in (None, settings.redis_url)
     start = "Start `retroscribe up`" if settings is None or settings.embedded_redis else "Start the server"
     correct = "Correct it in the environment or .env."
-    receiver = "Start `retroscribe receiver`, or correct RETROSCRIBE_PUBLIC_URL or RETROSCRIBE_RECEIVER_PORT."
-    yield _Check("home", lambda resources: check_home(resources.settings), "Set RETROSCRIBE_HOME to another folder.")
-    yield _Check("redis", _redis, f"{start}, or correct RETROSCRIBE_REDIS_URL.")
+    reach = "Start `retroscribe receiver`, and see that RETROSCRIBE_PUBLIC_URL, its name and its certificate are right."
+    migrate = "Run `retroscribe migrate`."
+    index = "Correct RETROSCRIBE_SEARCH_URL or what is there; `retroscribe reindex` builds a new one from the ledger."
+    broker = "broker" if other_broker else "redis"
+    yield _Check("versions", lambda it: check_versions(it.settings), "Install from requirements.lock.")
+    yield _Check("home", lambda it: check_home(it.settings), "Set RETROSCRIBE_HOME to another folder.")
+    yield _Check("disk", checkup_ledger.check_disk, "Set RETROSCRIBE_HOME to another folder.")
+    yield _Check("redis", check_redis, f"{start}, or correct RETROSCRIBE_REDIS_URL.")
     if other_broker:
         yield _Check("broker", _broker, "Start the server, or correct RETROSCRIBE_BROKER_URL.")
-    yield _Check("ledger", _ledger, "Start the database, or correct RETROSCRIBE_DATABASE_URL.")
-    yield _Check("credentials", _credentials, correct)
-    yield _Check("api", lambda resources: _api(resources, ask), "Check the network and GENESYS_BASE_URL.")
-    yield _Check("token", _token, correct, needs=("redis", "credentials", "api"))
-    yield _Check("halt", _halt, "Run `retroscribe migrate`.", needs=("ledger", "credentials"))
-    yield _Check("results", _results, "Run `retroscribe migrate`.", needs=("ledger", "credentials"))
-    yield _Check("limits", _limits, "See that Redis lets this user run scripts.", needs=("redis", "credentials"))
-    yield _Check("receiver", lambda resources: _receiver(resources, ask), receiver)
-    broker = "broker" if other_broker else "redis"
-    yield _Check("workers", _workers, "See that the broker lets this user publish.", needs=(broker,))
-    yield _Check("search", _search, _SEARCH_FIX)
+    yield _Check("ledger", checkup_ledger.check_ledger, "Start the database, or correct RETROSCRIBE_DATABASE_URL.")
+    yield _Check("durability", checkup_ledger.check_durability, migrate, needs=("ledger",))
+    yield _Check("credentials", checkup_api.check_credentials, correct)
+    yield _Check("api", lambda it: checkup_api.check_api(it, ask), "Check the network and GENESYS_BASE_URL.")
+    yield _Check("clocks", lambda it: checkup_ledger.check_clocks(it, ask), "Have the clock kept by NTP.")
+    yield _Check("token", checkup_api.check_token, correct, needs=("redis", "credentials", "api"))
+    yield _Check("scopes", checkup_api.check_scopes, correct, needs=("credentials",))
+    yield _Check("halt", checkup_api.check_halt, migrate, needs=("ledger", "credentials"))
+    yield _Check("results", checkup_api.check_results, migrate, needs=("ledger", "credentials"))
+    limits = "See that Redis lets this user run scripts."
+    yield _Check("limits", checkup_api.check_limits, limits, needs=("redis", "credentials"))
+    yield _Check("receiver", lambda it: check_receiver(it, ask, sign), reach)
+    publish = "See that the broker lets this user publish."
+    yield _Check("workers", checkup_fleet.check_workers, publish, needs=(broker,))
+    yield _Check("beat", checkup_fleet.check_beat, migrate, needs=("ledger", "workers"))
+    yield _Check("inbox", checkup_ledger.check_inbox, migrate, needs=("ledger",))
+    yield _Check("search", checkup_fleet.check_search, index)
+    yield _Check("flower", lambda it: checkup_fleet.check_flower(it, ask), "Set RETROSCRIBE_FLOWER_PORT.")
 
 
 def _looked(check: _Check, resources: Resources) -> Finding:
     try:
         return check.run(resources)
-    except (SettingsProblem, Halted) as error:
+    except (SettingsProblem, Halted, InputError) as error:
         return wrong(check.name, str(error), check.fix)
     except RetroscribeError as error:
         return wrong(check.name, str(error), check.fix, unreachable=True)
@@ -103,7 +105,8 @@ def _looked(check: _Check, resources: Resources) -> Finding:
         return wrong(check.name, f"failed with {type(error).__name__}", check.fix, unreachable=True)
 
 
-def _redis(resources: Resources) -> Finding:
+def check_redis(resources: Resources) -> Finding:
+    """Whether the server of limiter and token is new enough, keeps what it is given, and has room."""
     settings = resources.settings
     if settings.embedded_redis and not settings.socket_path.exists():
         raise PartUnreachable(f"no embedded server runs for the home {settings.home}")
@@ -149,142 +152,12 @@ def _server(name: str, resources: Resources, url: str) -> Finding:
     if policy != "noeviction":
         found = f"{product} at {url} drops keys when its memory is full (maxmemory-policy {policy})"
         return warning(name, found, "Set its maxmemory-policy to noeviction, else messages and limits may go.")
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most and used >= FULL * most:
+        found = f"{product} at {url} uses {used / 1e6:.0f} of {most / 1e6:.0f} MB"
+        fix = "Raise its maxmemory, or see what else is kept there: Retroscribe's own share is some MB."
+        return (wrong if used >= most else warning)(name, found, fix)
     if not info.get("aof_enabled", 0):
         found = f"{product} at {url} forgets everything when it restarts (appendonly no)"
         return warning(name, found, "Set its appendonly to yes, else what was queued waits for the sweep.")
-    return ok(name, f"{product} at {url}")
-
-
-def _ledger(resources: Resources) -> Finding:
-    from workers.ledger.migrate import current_version, head_version  # noqa: PLC0415 Alembic is slow to load
-
-    url = resources.settings.effective_database_url
-    path = sqlite_path(url)
-    if path is not None and not path.exists():
-        # Opening it would make an empty one.
-        return wrong("ledger", f"there is none at {path}", "Run `retroscribe migrate` to make it.", unreachable=True)
-    current, head = current_version(resources.ledger), head_version()
-    if current != head:
-        found = "has no tables yet" if current is None else f"has schema {current}, this version needs {head}"
-        return wrong("ledger", f"{path or url} {found}", "Run `retroscribe migrate` once.", unreachable=True)
-    return ok("ledger", f"{path or url} has schema {head}")
-
-
-def _credentials(resources: Resources) -> Finding:
-    resources.settings.genesys.credentials()
-    return ok("credentials", "GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET are set")
-
-
-def _api(resources: Resources, ask: Ask) -> Finding:
-    url = resources.settings.genesys.base_url
-    ask(url)  # any answer will do: there is nothing to be found without a path
-    return ok("api", f"{url} answers")
-
-
-def _token(resources: Resources) -> Finding:
-    try:
-        with _impatient(resources):
-            resources.tokens.get()
-    except RateLimited:
-        found = f"there was no leave to fetch an access token within {PERMIT_SECONDS:g} s"
-        return warning("token", found, "Wait until the gate for tokens is open, see limits, and look again.")
-    except Retryable as error:
-        return wrong("token", str(error), "Check the network and GENESYS_TOKEN_URL, then look again.", unreachable=True)
-    # The client is built when a token is really fetched.
-    if "client" not in vars(resources):
-        return ok("token", "the fleet's access token still lives; the credentials are tried when it runs out")
-    return ok("token", "there is an access token")
-
-
-@contextmanager
-def _impatient(resources: Resources) -> Iterator[None]:
-    """A closed gate would be waited for up to a minute."""
-    impatience = threading.Timer(PERMIT_SECONDS, resources.stopping.set)
-    impatience.start()
-    try:
-        yield
-    finally:
-        impatience.cancel()
-
-
-def _halt(resources: Resources) -> Finding:
-    with resources.ledger.read() as tx:
-        standing = controls.halt(tx, resources.client_key)
-    if standing is None:
-        return ok("halt", "none stands")
-    since, probe = (
-        datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (standing.since, standing.next_probe_at)
-    )
-    found = f"nothing is submitted since {since} ({standing.reason}), next probe {probe}: {standing.detail}"
-    return wrong("halt", found, "Mend the OAuth client; the probe each minute then lifts the halt by itself.")
-
-
-def _results(resources: Resources) -> Finding:
-    with suppress(RetroscribeError), _impatient(resources):  # why the API can't be asked, other lines say
-        ask_route(resources)
-    with resources.ledger.read() as tx:
-        route = controls.status_route(tx, resources.client_key)
-        way = way_back(tx, resources)
-    if way == WayBack.NONE:
-        return wrong("results", f"there is no way back ({route.why if route else ''})", NO_WAY)
-    if way == WayBack.UNPROVED:
-        found = "by status look-ups only, none of which was answered yet: one recording goes first and shows it"
-        return warning("results", found, "Set RETROSCRIBE_PUBLIC_URL, so that the API can call the receiver.")
-    if way == WayBack.POLLING:
-        return ok("results", "come by status look-ups")
-    if route is not None and not route.works:
-        found = f"come by webhook only, the API has no status route ({route.why})"
-        return warning("results", found, "Keep the receiver up: nothing makes up for a webhook that is lost.")
-    return ok("results", "come by webhook, and by a status look-up where one is lost")
-
-
-def _limits(resources: Resources) -> Finding:
-    states = [resources.limiter.snapshot(call_class) for call_class in CallClass]
-    found = ", ".join(
-        f"{one.call_class} {one.rate:.3g} of {one.configured:g}/s"
-        + (f" (gate closed for {one.gate_seconds:.1f} s: {one.gate_reason})" if one.gate_seconds else "")
-        for one in states
-    )
-    if any(one.gate_seconds for one in states):
-        fix = (
-            "Wait, a gate opens by itself; if it keeps closing, see who else uses the limit and whether the API is up."
-        )
-        return warning("limits", found, fix)
-    return ok("limits", f"{found}, gates open")
-
-
-def _receiver(resources: Resources, ask: Ask) -> Finding:
-    base = resources.settings.callback_base_url
-    if base is None:
-        found = "polling only: the API has no way to reach the receiver, so no webhooks are asked for"
-        return warning("receiver", found, "Set RETROSCRIBE_PUBLIC_URL to the receiver's https address.")
-    status = ask(f"{base}/healthz")
-    if status != 200:
-        raise PartUnreachable(f"{base}/healthz answers HTTP {status}, which the receiver would not")
-    return ok("receiver", f"{base} answers")
-
-
-def _workers(_: Resources) -> Finding:
-    from workers import dispatch  # noqa: PLC0415 Celery takes half a second to load
-
-    missing = set(queues.ALL) - dispatch.consumed_queues()
-    if not missing:
-        return ok("workers", "every queue has a consumer")
-    roles, left = [], set(missing)
-    for role, consumed in queues.ROLES.items():
-        if left.intersection(consumed):
-            roles.append(f"`retroscribe worker --role {role}`")
-            left.difference_update(consumed)
-    found = f"nobody consumes {', '.join(name for name in queues.ALL if name in missing)}"
-    return wrong("workers", found, f"Start `retroscribe up`, or {' and '.join(roles)}.", unreachable=True)
-
-
-def _search(resources: Resources) -> Finding:
-    settings = resources.settings
-    path = settings.search_path
-    if path is not None and not path.exists():
-        return ok("search", f"{path} is not there yet; the first transcript makes it")
-    where = path or f"the index {settings.search_index} at {settings.search_url}"
-    if path is None:
-        resources.index.check()  # quick, while the embedded one would be read through
-    return ok("search", f"{where} holds {resources.index.count()} documents")
+    return ok(name, f"{product} at {url} uses {used / 1e6:.0f} MB" + (f" of {most / 1e6:.0f}" if most else ""))

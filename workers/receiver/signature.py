@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from workers.errors import InputError
 
@@ -20,8 +22,22 @@ def signature_check(kind: str, secrets: Sequence[str]) -> Check | None:
     return _standard(secrets) if kind == "standard-webhooks" else _hub(secrets)
 
 
-def _standard(secrets: Sequence[str]) -> Check:
-    """Standard Webhooks v1; its library refuses what is more than five minutes old or ahead."""
+def sign(kind: str, secrets: Sequence[str], raw: bytes) -> dict[str, str]:
+    """The headers with which the first secret signs a body, for the doctor's self-test; none for `none`."""
+    if kind == "none":
+        return {}
+    if kind == "standard-webhooks":
+        message, at = f"msg_{uuid.uuid4().hex}", datetime.now(UTC)
+        signature = _webhook(secrets[0]).sign(message, at, raw.decode())
+        return {
+            "webhook-id": message,
+            "webhook-timestamp": f"{int(at.timestamp())}",
+            "webhook-signature": signature,
+        }
+    return {HUB_HEADER: _hub_signature(secrets[0].encode(), raw)}
+
+
+def _webhook(secret: str) -> Any:
     try:
         from standardwebhooks.webhooks import Webhook  # noqa: PLC0415 an extra
     except ImportError:
@@ -29,9 +45,14 @@ def _standard(secrets: Sequence[str]) -> Check:
             "RETROSCRIBE_RECEIVER_SIGNATURE is standard-webhooks, for which a library is missing: "
             "run `pip install 'retroscribe[signature]'`."
         ) from None
-    hooks = [Webhook(secret) for secret in secrets]
+    return Webhook(secret)
 
-    def signed(hook: Webhook, headers: dict[str, str], raw: bytes) -> bool:
+
+def _standard(secrets: Sequence[str]) -> Check:
+    """Standard Webhooks v1; its library refuses what is more than five minutes old or ahead."""
+    hooks = [_webhook(secret) for secret in secrets]
+
+    def signed(hook: Any, headers: dict[str, str], raw: bytes) -> bool:
         try:
             hook.verify(raw, headers, json_parse=False)
         except Exception:  # noqa: BLE001 an odd header raises whatever its parsing does
@@ -52,7 +73,11 @@ def _hub(secrets: Sequence[str]) -> Check:
 
     def check(headers: Mapping[str, str], raw: bytes) -> bool:
         given = headers.get(HUB_HEADER, "").encode()
-        made = [f"sha256={hmac.new(key, raw, hashlib.sha256).hexdigest()}".encode() for key in keys]
+        made = [_hub_signature(key, raw).encode() for key in keys]
         return any(hmac.compare_digest(given, one) for one in made)
 
     return check
+
+
+def _hub_signature(key: bytes, raw: bytes) -> str:
+    return f"sha256={hmac.new(key, raw, hashlib.sha256).hexdigest()}"

@@ -1,0 +1,1 @@
+"""How fast recordings go the whole way, and what memory that takes."""
