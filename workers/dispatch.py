@@ -1,5 +1,6 @@
 """Sends tasks by name, so that no sender imports a task, and asks the broker what waits and who consumes."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,13 @@ def waiting_messages(names: Iterable[str]) -> int:
 
 def consumed_queues(timeout_seconds: float = 1.0) -> set[str]:
     """The queues that some live worker consumes; raises PartUnreachable without a broker."""
+    return set(consumers(timeout_seconds))
+
+
+def consumers(timeout_seconds: float = 1.0) -> Counter[str]:
+    """How many live workers take from each queue; raises PartUnreachable without a broker."""
     answers = _published(app.control.inspect(timeout=timeout_seconds).active_queues) or {}
-    return {queue["name"] for worker in answers.values() for queue in worker}
+    return Counter(queue["name"] for worker in answers.values() for queue in worker)
 
 
 def _waiting(channel: Any, queue: str) -> int:
