@@ -13,6 +13,10 @@ from workers.model import CallClass, State
 from workers.pipeline.fleet import ApiFigures, BrokerFigures, LedgerFigures
 
 K = TypeVar("K", bound=str)
+# A series that begins with its first call has no rate then.
+_EXPECTED: Final = {
+    call_class: {"202" if call_class == CallClass.SUBMIT else "200": 0, "429": 0} for call_class in CallClass
+}
 #: Backfills that are shown by name: the newest ones that are not finished.
 SHOWN_BACKFILLS: Final = 50
 
@@ -100,7 +104,7 @@ def _calls(calls: Mapping[CallClass, Calls]) -> Iterator[Metric]:
     about = "From the first byte of a call to the last of its answer, without waiting for a permit."
     took = HistogramMetricFamily("retroscribe_api_call_seconds", about, labels=["class"])
     for call_class, one in calls.items():
-        for status, number in sorted(one.by_status.items()):
+        for status, number in sorted((_EXPECTED[call_class] | one.by_status).items()):
             made.add_metric([str(call_class), status], number)
         total, buckets = 0, []
         for bound, number in one.within.items():
