@@ -104,7 +104,7 @@ def _calls(calls: Mapping[CallClass, Calls]) -> Iterator[Metric]:
     about = "From the first byte of a call to the last of its answer, without waiting for a permit."
     took = HistogramMetricFamily("retroscribe_api_call_seconds", about, labels=["class"])
     for call_class, one in calls.items():
-        for status, number in sorted((_EXPECTED[call_class] | one.by_status).items()):
+        for status, number in sorted({**_EXPECTED[call_class], **one.by_status}.items()):
             made.add_metric([str(call_class), status], number)
         total, buckets = 0, []
         for bound, number in one.within.items():
