@@ -21,7 +21,7 @@ from workers.resources import Resources
 log = structlog.get_logger(__name__)
 
 #: A scrape waits so long for what is asked because of it; Prometheus gives up after 10 s.
-PATIENCE_SECONDS: Final = 4.0
+PATIENCE_SECONDS: Final = 2.0
 
 
 class FleetMetrics(Collector):

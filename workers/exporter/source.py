@@ -14,12 +14,12 @@ from workers.errors import RetroscribeError
 log = structlog.get_logger(__name__)
 
 #: What was found is told that long before the place is asked again, and longer where asking takes long:
-KEPT_SECONDS: Final = 10.0
+KEPT_SECONDS: Final = 5.0
 #: asking takes at most one part in so many of the time.
 ONE_IN: Final = 20
 FAILURE_KEPT_SECONDS: Final = 2.0
 #: What is older than this is no longer told while the place does not answer.
-STALE_SECONDS: Final = 120.0
+STALE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

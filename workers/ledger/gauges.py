@@ -77,7 +77,7 @@ _CANARIES: Final = (
 
 
 def open_backfills(tx: Connection) -> list[OpenBackfill]:
-    """The backfills that are not finished, oldest first; a million recordings of theirs take a quarter of a second."""
+    """The backfills that are not finished, oldest first; a million recordings of theirs take 0.1 s on SQLite."""
     found = tx.execute(_BACKFILLS).mappings().all()
     counts = _by_backfill(tx, _COUNTS, [row["id"] for row in found])
     return [OpenBackfill(**row, counts=counts.get(row["id"], {})) for row in found]
