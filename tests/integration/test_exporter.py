@@ -18,9 +18,10 @@ from tests.support.prometheus import collected, samples
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD, MISSING
 from workers import dispatch
-from workers.errors import ApiError
+from workers.cli import common, parts
+from workers.errors import ApiError, InputError, PartUnreachable
 from workers.exporter import families, source
-from workers.exporter.server import FleetMetrics
+from workers.exporter.server import FleetMetrics, serve
 from workers.ledger import controls
 from workers.model import Bounds, CallClass, State
 from workers.pipeline import events as inbox
@@ -260,6 +261,27 @@ def test_what_can_not_be_told_to_redis_is_given_up_and_said(
         away.calls.close()
 
     assert [(line["event"], line["calls"]) for line in logs] == [("call_counts_lost", 1)]
+
+
+def test_an_exporter_that_can_not_know_whose_figures_to_show_says_what_to_set(make_resources: MakeResources) -> None:
+    with pytest.raises(InputError, match=r"GENESYS_CLIENT_ID is not set.* the secret is not needed"):
+        serve(make_resources(GENESYS_CLIENT_ID=""))
+
+
+def test_an_exporter_without_metrics_port_says_what_to_set(make_resources: MakeResources) -> None:
+    with pytest.raises(InputError, match=r"RETROSCRIBE_METRICS_PORT is 0"):
+        serve(make_resources(RETROSCRIBE_METRICS_PORT="0"))
+
+
+def test_where_there_is_no_ledger_an_exporter_makes_none(
+    make_resources: MakeResources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    elsewhere = make_resources(RETROSCRIBE_HOME=str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(common, "get_resources", lambda: elsewhere)
+
+    with pytest.raises(PartUnreachable, match="There is no ledger at"):
+        parts.exporter()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_exporter_serves_until_it_is_told_to_stop_and_shows_no_secret(

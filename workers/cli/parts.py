@@ -13,6 +13,7 @@ import typer
 from config import queues
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
+from workers.cli.common import existing_resources
 from workers.ledger.engine import Ledger
 
 Role = StrEnum("Role", list(queues.ROLES))  # type: ignore[misc]  # made from the one table of roles
@@ -84,12 +85,11 @@ def receiver(
 
 def exporter() -> None:
     """Serves the fleet's figures to Prometheus: ledger, limits, API calls, queues and workers; one is enough."""
-    settings = load_settings()
-    configure_logging(settings.log_format)
     from workers.exporter.server import serve
-    from workers.resources import get_resources
 
-    serve(get_resources())
+    resources = existing_resources()
+    configure_logging(resources.settings.log_format)
+    serve(resources)
 
 
 def flower() -> None:

@@ -58,7 +58,8 @@ class FleetMetrics(Collector):
 
 
 def serve(resources: Resources) -> None:
-    """Serves them until SIGTERM or SIGINT; raises InputError when it can't listen where the settings say."""
+    """Serves them until SIGTERM or SIGINT; raises InputError when settings are missing, or it can't listen there."""
+    fleet.check_client(resources)
     host, port = resources.settings.metrics_host, resources.settings.metrics_port
     if not port:
         raise InputError("RETROSCRIBE_METRICS_PORT is 0, which means no metrics: set the port that is to be scraped.")

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from config import queues
 from workers import dispatch
+from workers.errors import InputError
 from workers.genesys.tokens import TokenTimes
 from workers.ledger import canaries, controls, events, gauges
 from workers.ledger.gauges import OpenBackfill
@@ -74,8 +75,18 @@ def ledger_figures(resources: Resources) -> LedgerFigures:
         )
 
 
+def check_client(resources: Resources) -> None:
+    """Raises InputError when nobody says whose limits and calls are meant."""
+    if resources.settings.genesys.client_id is None:
+        raise InputError(
+            "GENESYS_CLIENT_ID is not set, so nobody knows whose limits to show: give it and GENESYS_BASE_URL the "
+            "values that the workers have; the secret is not needed."
+        )
+
+
 def api_figures(resources: Resources) -> ApiFigures:
     """Asks Redis, changing nothing; raises LimiterUnavailable or Retryable when it does not answer."""
+    check_client(resources)
     limits = {call_class: resources.limiter.snapshot(call_class) for call_class in CallClass}
     return ApiFigures(limits, resources.calls.read(), resources.tokens.times())
 
