@@ -196,8 +196,13 @@ class Settings(BaseSettings):
         default=True,
         description="Whether the Flower pages only show; false: who has a password may stop workers and tasks.",
     )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address of the Prometheus metrics of exporter and receiver; whoever reaches it may read, so only "
+        "in a private network another one.",
+    )
     metrics_port: int = Field(
-        9464, ge=0, le=65535, description="Port of the receiver's Prometheus metrics, on 127.0.0.1; 0: none."
+        9464, ge=0, le=65535, description="Port of the Prometheus metrics of exporter and receiver; 0: none."
     )
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
     alive_file: Path | None = Field(

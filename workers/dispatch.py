@@ -1,6 +1,7 @@
 """Sends tasks by name, so that no sender imports a task, and asks the broker what waits and who consumes."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,10 +75,15 @@ def waiting_messages(names: Iterable[str]) -> int:
 
 def consumed_queues(timeout_seconds: float = 1.0) -> set[str]:
     """The queues that some live worker consumes; raises PartUnreachable without a broker."""
+    return set(consumers(timeout_seconds))
+
+
+def consumers(timeout_seconds: float = 1.0) -> Counter[str]:
+    """How many live workers take from each queue; raises PartUnreachable without a broker."""
     if speaks_amqp(str(app.conf.broker_url)):
-        return set(_published(_ask_rabbitmq))
+        return Counter(_published(_ask_rabbitmq))
     answers = _published(app.control.inspect(timeout=timeout_seconds).active_queues) or {}
-    return {queue["name"] for worker in answers.values() for queue in worker}
+    return Counter(queue["name"] for worker in answers.values() for queue in worker)
 
 
 def declare_queues() -> tuple[str, tuple[int, ...]]:
@@ -119,11 +125,11 @@ def _connected() -> Iterator[Any]:
         yield connection
 
 
-def _ask_rabbitmq() -> set[str]:
+def _ask_rabbitmq() -> dict[str, int]:
     """What the server knows: asked by Celery, the workers would not hear of it while it takes no messages in."""
     with _connected() as connection:
         looks = {name: _look(connection, name) for name in queues.ALL}
-    return {name for name, found in looks.items() if found and found.consumer_count}
+    return {name: found.consumer_count for name, found in looks.items() if found and found.consumer_count}
 
 
 def _look(connection: Any, queue: str) -> Any:

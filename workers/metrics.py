@@ -1,6 +1,5 @@
-"""What Prometheus is told: every metric's name and meaning, and the port where they are read."""
+"""What Prometheus is told of a receiver: every metric's name and meaning, and the port where metrics are read."""
 
-from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -12,8 +11,6 @@ from prometheus_client import (
     disable_created_metrics,
     start_http_server,
 )
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 #: Not the library's own, which Flower fills in its process and anything imported may fill in ours.
 REGISTRY: Final = CollectorRegistry()
@@ -90,32 +87,6 @@ for _verdict in VERDICTS:  # a series that begins with its first event has no ra
     EVENTS.labels(_verdict)
 
 
-class Asked(Collector):
-    """A gauge with one label whose values are looked up when Prometheus asks; none are shown when that fails."""
-
-    def __init__(self, name: str, meaning: str, label: str, look: Callable[[], Mapping[str, float]]) -> None:
-        self._about = (name, meaning, label)
-        self._look = look
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """What there will be; without it, registering would already ask."""
-        yield self._empty()
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The values as they are now."""
-        gauge = self._empty()
-        try:
-            for value, number in self._look().items():
-                gauge.add_metric([value], number)
-        except Exception:  # noqa: BLE001 whatever is away, the other metrics are told
-            return
-        yield gauge
-
-    def _empty(self) -> GaugeMetricFamily:
-        name, meaning, label = self._about
-        return GaugeMetricFamily(name, meaning, labels=[label])
-
-
-def serve_metrics(port: int) -> None:
-    """Serves the metrics on loopback from threads of its own; raises OSError when the port is taken."""
-    start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
+def serve_metrics(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> None:
+    """Serves metrics from threads of its own; raises OSError when it can't listen there."""
+    start_http_server(port, addr=host, registry=registry)

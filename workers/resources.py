@@ -12,6 +12,7 @@ from config.settings import Settings, load_settings
 from workers.genesys.client import GenesysClient
 from workers.genesys.tokens import TokenCache
 from workers.ledger.engine import Ledger
+from workers.limits.calls import CallCounts
 from workers.limits.guard import permitted
 from workers.limits.limiter import Limiter
 from workers.model import CallClass
@@ -61,6 +62,11 @@ class Resources:
             )
 
     @cached_property
+    def calls(self) -> CallCounts:
+        with self._building:
+            return CallCounts(self.redis, self.client_key)
+
+    @cached_property
     def client(self) -> GenesysClient:
         with self._building:
             client_id, client_secret = self.settings.genesys.credentials()
@@ -73,6 +79,7 @@ class Resources:
                 on_ratelimit=lambda call_class, told: self.limiter.observe(
                     call_class, told.count, told.allowed, told.reset_seconds
                 ),
+                on_call=self.calls.note,
             )
 
     @cached_property
@@ -89,7 +96,7 @@ class Resources:
 
     def close(self) -> None:
         """Closes what was built."""
-        for name in ("client", "index", "ledger", "redis"):
+        for name in ("client", "calls", "index", "ledger", "redis"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 

@@ -209,10 +209,7 @@ class TestPartsAway:
         assert lonely.post(mint(ref, STRANGER), body) == UNAUTHORIZED  # it never came as far as the ledger
         assert (ready, lonely.get("/readyz").status_code) == (200, 503)
         assert lonely.get("/healthz").json() == {"status": "ok"}
-        # What is looked up in the ledger is left out, the other figures are told.
-        figures = lonely.metrics()
-        assert figures['retroscribe_receiver_events_total{verdict="unavailable"}'] == 2
-        assert not [name for name in figures if name.startswith("retroscribe_inbox_events{")]
+        assert lonely.metrics()['retroscribe_receiver_events_total{verdict="unavailable"}'] == 2
         with lonely.ledger.write() as tx:
             tx.exec_driver_sql("ALTER TABLE elsewhere RENAME TO submissions")
             tx.exec_driver_sql("ALTER TABLE elsewhere_too RENAME TO events")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -16,7 +17,8 @@ from config.settings import Settings
 from tests.conftest import free_port
 from tests.support.command import bare_environment, command
 from tests.support.eventually import eventually
-from tests.support.sandbox import Sandbox
+from tests.support.prometheus import samples
+from tests.support.sandbox import NO_TLS, Sandbox
 from tests.support.sandbox_calls import GOOD, IDS
 from workers.ledger.engine import Ledger
 from workers.ledger.tables import recordings
@@ -58,6 +60,11 @@ class Stack:
         self.up = self.begin("up", log=self._log)
         self.ledger = Ledger(f"sqlite:///{self.home}/ledger.sqlite3")
         self.broker = redis.Redis(unix_socket_path=str(Settings(home=self.home).socket_path))
+
+    def metrics(self) -> dict[str, float]:
+        """What the one page for Prometheus has."""
+        port = self.environment["RETROSCRIBE_METRICS_PORT"]
+        return samples(httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20, trust_env=False, verify=NO_TLS).text)
 
     def begin(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         with log.open("wb") as output:
@@ -184,6 +191,11 @@ def test_a_backfill_survives_the_death_of_a_worker_and_each_recording_is_paid_fo
     assert stack.json("search", "the", "--media-id", USABLE[0])["total"] == 1
     records = [json.loads(line) for line in (stack.home / "audit.jsonl").read_text().splitlines()]
     assert sorted(record["mediaId"] for record in records) == sorted(ASKED)
+
+    page = stack.metrics()
+    assert page['retroscribe_receiver_events_total{verdict="accepted"}'] > 0
+    assert {page[f'retroscribe_source_up{{source="{one}"}}'] for one in ("ledger", "redis", "broker")} == {1}
+    assert page['retroscribe_api_calls_total{class="submit",status="202"}'] > 0
 
     second = stack.run("up")
     assert second.returncode == 4

@@ -1,4 +1,4 @@
-"""The parts, one process each, as production starts them: worker, beat, receiver, flower, migrate, sandbox, schema."""
+"""The parts, one process each, as production starts them, and migrate, sandbox, schema."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import typer
 from config import queues
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
+from workers.cli.common import existing_resources
 from workers.ledger.engine import Ledger
 
 Role = StrEnum("Role", list(queues.ROLES))  # type: ignore[misc]  # made from the one table of roles
@@ -20,7 +21,7 @@ Role = StrEnum("Role", list(queues.ROLES))  # type: ignore[misc]  # made from th
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (worker, beat, receiver, flower):
+    for command in (worker, beat, receiver, exporter, flower):
         app.command(rich_help_panel="Parts")(command)
     app.command("migrate", rich_help_panel="Parts")(migrate_ledger)
     app.command(rich_help_panel="Trying out")(sandbox)
@@ -69,14 +70,28 @@ def beat() -> None:
     app.start(["--quiet", "beat", "--scheduler=celery.beat:Scheduler", "--pidfile="])
 
 
-def receiver() -> None:
+def receiver(
+    fleet_metrics: Annotated[
+        bool,
+        typer.Option("--fleet-metrics", help="Its metrics have the fleet's too, so that no exporter is needed beside."),
+    ] = False,
+) -> None:
     """Runs the webhook receiver, the only part that faces the internet."""
     settings = _checked_settings(calls_api=False)
     configure_logging(settings.log_format)
     from workers.receiver.server import serve
     from workers.resources import get_resources
 
-    serve(get_resources())
+    serve(get_resources(), fleet_metrics=fleet_metrics)
+
+
+def exporter() -> None:
+    """Serves the fleet's figures to Prometheus: ledger, limits, API calls, queues and workers; one is enough."""
+    from workers.exporter.server import serve
+
+    resources = existing_resources()
+    configure_logging(resources.settings.log_format)
+    serve(resources)
 
 
 def flower() -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 import httpx
 import structlog
 
+from workers.errors import ApiError, ApiUnreachable
 from workers.genesys.answers import (
     Answer,
     Call,
@@ -35,6 +36,9 @@ WHOLE_CALL_SECONDS = 25.0
 SEND_WITHIN_SECONDS = 10.0
 ANSWER_BYTES = 16 * 1024 * 1024
 SHORT_LIFETIME_SECONDS = 300.0
+#: What a call ends with that has no HTTP status.
+NO_ANSWER = "no_answer"
+NOT_SENT = "not_sent"
 
 _TIMEOUT = httpx.Timeout(connect=5, read=20, write=10, pool=5)
 _MEDIA = "/api/v2/media"
@@ -64,7 +68,8 @@ class GenesysClient:
 
     It takes no permits, repeats nothing and follows no redirect. A call lasts 25 s at most (only a slow name look-up
     can add to that, and nothing is sent after it). Every method raises errors of `workers.errors` only.
-    `on_ratelimit` is told the call class and the API's rate-limit headers of each answer that has them.
+    `on_ratelimit` is told the call class and the API's rate-limit headers of each answer that has them, `on_call` the
+    class of each call, its HTTP status, `no_answer` or `not_sent`, and how many seconds it took.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class GenesysClient:
         max_connections: int = 32,
         whole_call_seconds: float = WHOLE_CALL_SECONDS,
         on_ratelimit: Callable[[CallClass, RateLimitHeaders], None] | None = None,
+        on_call: Callable[[CallClass, str, float], None] | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._token_url = token_url
@@ -86,6 +92,7 @@ class GenesysClient:
         self._scopes = scopes
         self._whole_call_seconds = whole_call_seconds
         self._on_ratelimit = on_ratelimit
+        self._on_call = on_call
         self._http = httpx.Client(
             timeout=_TIMEOUT,
             limits=httpx.Limits(
@@ -202,6 +209,27 @@ class GenesysClient:
         **body: Any,
     ) -> Answer:
         """Makes the call once; raises what an answer other than 2xx, or none, means."""
+        began, status = max(time.monotonic(), held_back.not_before if held_back else 0.0), NO_ANSWER
+        try:
+            answer = self._once(call, method, url, token, headers, held_back, **body)
+            status = str(answer.status)
+        except ApiError as error:
+            status = str(error.status or (NOT_SENT if isinstance(error, ApiUnreachable) else NO_ANSWER))
+            raise
+        finally:
+            self._tell(self._on_call, call.call_class, status, max(0.0, time.monotonic() - began))
+        return answer
+
+    def _once(
+        self,
+        call: Call,
+        method: str,
+        url: str,
+        token: AccessToken | None,
+        headers: Mapping[str, str] | None,
+        held_back: HoldBack | None,
+        **body: Any,
+    ) -> Answer:
         authorization = {"Authorization": f"Bearer {token.value}"} if token else {}
         try:
             request = self._http.build_request(
@@ -215,7 +243,8 @@ class GenesysClient:
                 answer = self._read(call, request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise error_of_exception(call, error) from None
-        self._tell_ratelimit(call, answer)
+        if (told := rate_limit(answer.headers)) is not None:
+            self._tell(self._on_ratelimit, call.call_class, told)
         if (failure := error_of_answer(call, answer)) is not None:
             raise failure
         return answer
@@ -239,14 +268,13 @@ class GenesysClient:
             raise error_of_unusable(call, problem, answer) from None
         return answer
 
-    def _tell_ratelimit(self, call: Call, answer: Answer) -> None:
-        told = rate_limit(answer.headers)
-        if told is None or self._on_ratelimit is None:
+    def _tell(self, listener: Callable[..., None] | None, *what: object) -> None:
+        if listener is None:
             return
         try:
-            self._on_ratelimit(call.call_class, told)
+            listener(*what)
         except Exception:  # an acceptance must reach the ledger whatever the listener does
-            log.warning("ratelimit_listener_failed", call_class=call.call_class, exc_info=True)
+            log.warning("listener_failed", told=[str(one) for one in what], exc_info=True)
 
 
 def _segment(value: str) -> str:

@@ -43,12 +43,12 @@ class HoldBack:
     def __init__(self, method: str, send_before: float, not_before: float = 0.0) -> None:
         self._method = method.encode()
         self._send_before = send_before
-        self._not_before = not_before
+        self.not_before = not_before
 
     def __call__(self, step: str, info: Mapping[str, Any]) -> None:
         if step != "http11.send_request_headers.started" or info["request"].method != self._method:
             return
-        time.sleep(max(0.0, min(self._not_before, self._send_before) - time.monotonic()))
+        time.sleep(max(0.0, min(self.not_before, self._send_before) - time.monotonic()))
         if time.monotonic() >= self._send_before:
             raise SentTooLate("too late to send")
 

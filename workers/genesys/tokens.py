@@ -17,7 +17,8 @@ SLICE_SECONDS = 0.05
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
 LONGEST_LIFETIME_SECONDS = 24 * 3600.0
 
-# KEYS[1] the token: hash of value and refresh_ms (refresh once less than this is left), expires with the token
+# KEYS[1] the token: hash of value, refresh_ms (refresh once less than this is left) and lifetime_ms (what it had when
+#         it was asked for), expires with the token
 # ARGV[1] the rejected value
 _FORGET = "if redis.call('HGET', KEYS[1], 'value') == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 # KEYS[1] the lock: string, the holder's random mark
@@ -32,6 +33,14 @@ class AccessToken:
     """A bearer token; its text shows nowhere by accident."""
 
     value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """How many seconds ago the token was asked for, None when a former version fetched it, and how long it lives."""
+
+    age_seconds: float | None
+    left_seconds: float
 
 
 class TokenCache:
@@ -74,6 +83,20 @@ class TokenCache:
             self._redis.eval(_FORGET, 1, self._key, token.value)
         except redis.RedisError as error:
             raise _redis_is_down(error) from None
+
+    def times(self) -> TokenTimes | None:
+        """How old the cached token is, None when there is none; raises Retryable when Redis is down."""
+        try:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(self._key, "lifetime_ms")
+                pipe.pttl(self._key)
+                lifetime_ms, left_ms = pipe.execute()
+        except redis.RedisError as error:
+            raise _redis_is_down(error) from None
+        if left_ms < 0:
+            return None
+        age = None if lifetime_ms is None else (int(lifetime_ms) - left_ms) / 1000
+        return TokenTimes(age, left_ms / 1000)
 
     def _get(self) -> AccessToken:
         give_up_at = time.monotonic() + self._wait_seconds
@@ -140,7 +163,8 @@ class TokenCache:
         if left_ms <= 0:
             return
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key, mapping={"value": value, "refresh_ms": refresh_ms})
+            kept: dict[Any, Any] = {"value": value, "refresh_ms": refresh_ms, "lifetime_ms": int(lifetime * 1000)}
+            pipe.hset(self._key, mapping=kept)
             pipe.pexpire(self._key, left_ms)
             pipe.execute()
 

@@ -13,9 +13,9 @@ import uvicorn
 
 from config.settings import Settings
 from workers.errors import InputError
-from workers.ledger import events
+from workers.exporter.server import FleetMetrics
 from workers.ledger.migrate import check_version
-from workers.metrics import REGISTRY, Asked, serve_metrics
+from workers.metrics import REGISTRY, serve_metrics
 from workers.receiver.app import make_app
 from workers.receiver.protocol import HEAD_BYTES, HEAD_SECONDS, guarded
 from workers.resources import Resources
@@ -27,8 +27,8 @@ MOST_CONNECTIONS: Final = 1000
 OTHER_FILES: Final = 64
 
 
-def serve(resources: Resources) -> None:
-    """Serves until SIGTERM or SIGINT; requests under way are answered first.
+def serve(resources: Resources, *, fleet_metrics: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT; requests under way are answered first. Its metrics may have the fleet's as well.
 
     Raises InputError when it can't listen where the settings say, or can't use what they name.
     """
@@ -36,7 +36,7 @@ def serve(resources: Resources) -> None:
     settings = resources.settings
     host, port = settings.receiver_host, settings.receiver_port
     config = configured(resources)
-    _start_metrics(resources)
+    _start_metrics(resources, fleet_metrics=fleet_metrics)
     log.info("receiver_starts", host=host, port=port, tls=config.is_ssl)
     server = uvicorn.Server(config)
     # It would say of each stranger what our own line says better.
@@ -112,20 +112,15 @@ def _most_connections() -> int:
     return max(1, min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
 
 
-def _start_metrics(resources: Resources) -> None:
-    port = resources.settings.metrics_port
+def _start_metrics(resources: Resources, *, fleet_metrics: bool) -> None:
+    host, port = resources.settings.metrics_host, resources.settings.metrics_port
     if not port:
         return
-
-    def look() -> dict[str, float]:
-        with resources.ledger.read() as tx:
-            return dict(events.pending(tx))
-
-    about = "Events in the ledger's inbox that wait to be applied (new), or are kept aside (refused, unmatched)."
-    REGISTRY.register(Asked("retroscribe_inbox_events", about, "state", look))
+    if fleet_metrics:
+        REGISTRY.register(FleetMetrics(resources))
     try:
-        serve_metrics(port)
+        serve_metrics(host, port)
     except OSError as error:
         # Transcripts are worth more than figures about them.
         advice = "free the port, or set RETROSCRIBE_METRICS_PORT to another one or to 0"
-        log.warning("metrics_not_served", port=port, why=error.strerror, advice=advice)
+        log.warning("metrics_not_served", host=host, port=port, why=error.strerror, advice=advice)

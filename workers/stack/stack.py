@@ -70,7 +70,7 @@ def children(settings: Settings) -> list[Child]:
     flower = f"http://{_host(settings.flower_host)}:{settings.flower_port}/healthcheck"
     return [
         *server,
-        Child("receiver", _command("receiver"), environment, lambda: _answers(receiver), _PARTS),
+        Child("receiver", _command("receiver", "--fleet-metrics"), environment, lambda: _answers(receiver), _PARTS),
         *workers,
         Child("beat", _command("beat"), environment, None, _PARTS),
         # Flower asks the workers what they consume when it starts, and never again. It has nothing to finish, so it
@@ -88,9 +88,15 @@ def addresses(settings: Settings) -> list[str]:
         f"receiver  {settings.receiver_scheme}://{_host(settings.receiver_host)}:{settings.receiver_port}",
         f"callbacks {callback or 'none: the API can not reach us, so completion is polled (RETROSCRIBE_PUBLIC_URL)'}",
         f"flower    http://{_host(settings.flower_host)}:{settings.flower_port}",
-        *([f"metrics   http://127.0.0.1:{settings.metrics_port}/metrics"] if settings.metrics_port else []),
+        *_metrics(settings),
         f"API       {settings.genesys.base_url}",
     ]
+
+
+def _metrics(settings: Settings) -> list[str]:
+    if not settings.metrics_port:
+        return []
+    return [f"metrics   http://{_host(settings.metrics_host)}:{settings.metrics_port}/metrics"]
 
 
 class _Consumed:
