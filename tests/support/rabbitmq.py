@@ -85,6 +85,13 @@ class Rabbitmq:
         with self.connection() as connection:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
 
+    def bodies(self, queue: str) -> list[str]:
+        """What the messages that wait in it say; they stay there."""
+        with self.connection() as connection:
+            channel = connection.default_channel
+            found = list(iter(lambda: channel.basic_get(queue), None))
+            return [one.body if isinstance(one.body, str) else bytes(one.body).decode() for one in found]
+
     def _send(self, number: signal.Signals) -> None:
         if self._server is not None:
             for process in psutil.Process(self._server.pid).children(recursive=True):
