@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help setup lock check test test-all test-containers demo bench clean
+.PHONY: help setup lock check test test-all coverage test-containers demo bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: $(STAMP)  ## every test that fits into six minutes on two cores
 
 test-all: $(STAMP)  ## every test
 	$(TESTS) --all
+
+coverage: $(STAMP)  ## the tests of `make test`, and which lines of ours no test goes through
+	$(TESTS) --cov --cov-report=term
 
 test-containers: $(STAMP)  ## the image and docker-compose.yml in real containers: six minutes, by root, with podman
 	$(BIN)/python -m pytest --all tests/containers
