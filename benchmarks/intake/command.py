@@ -7,14 +7,12 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.intake.postgres import start_postgres
-from benchmarks.limiter.stage import ENVIRONMENT, BenchmarkFailed, Stage
-from workers.stack.valkey import valkey_child
+from benchmarks.deployment import deployment
+from benchmarks.limiter.stage import ENVIRONMENT, BenchmarkFailed
 
 LEDGERS: Final = ("sqlite", "postgresql")
 #: The API is never called. It lies on loopback, so results may come by webhook, and the pump hands out.
@@ -55,12 +53,12 @@ def _measure(folder: Path, rows: int, ledgers: list[str] | tuple[str, ...]) -> N
     _line("our reader, every row checked", _child("read", manifest, SETTINGS), plain)
     waiting: list[str] = []
     for kind in ledgers:
-        with _deployment(folder / f"{kind}-csv", kind) as (_, settings):
+        with deployment(folder / f"{kind}-csv", kind, SETTINGS) as (_, settings):
             _line(f"CSV into {kind}", _counted(_child("take_csv", manifest, settings), rows), plain)
             waiting.append(_waiting(kind, manifest, settings))
-        with _deployment(folder / f"{kind}-messages", kind) as (_, settings):
+        with deployment(folder / f"{kind}-messages", kind, SETTINGS) as (_, settings):
             _line(f"messages into {kind}", _counted(_child("take_messages", manifest, settings), rows), plain)
-        with _deployment(folder / f"{kind}-worker", kind) as (stage, settings):
+        with deployment(folder / f"{kind}-worker", kind, SETTINGS) as (stage, settings):
             stage.python("index", "workers.cli.main", "worker", "--role", "index", env=settings)
             sent = _counted(_child("send_messages", manifest, settings), rows)
             _line(f"messages by a worker into {kind}", {**sent, "peak_mb": stage.peak_mb("index")}, plain)
@@ -73,26 +71,6 @@ def _waiting(kind: str, manifest: Path, settings: Mapping[str, str]) -> str:
     pumped = _child("hand_out", manifest, {**settings, **FAST})
     speed = pumped["handed_out"] / pumped["seconds"]
     return f"{kind:44} {speed:>19,.0f} {looked['status_seconds']:>10.2f} {looked['broker_mb']:>10.1f}"
-
-
-@contextmanager
-def _deployment(home: Path, kind: str) -> Iterator[tuple[Stage, Mapping[str, str]]]:
-    """An empty ledger of that kind and an empty broker, and the settings to use them."""
-    home.mkdir(mode=0o755)
-    with Stage(home) as stage:
-        broker = valkey_child(home, home / "valkey.sock", stage=0)
-        stage.start(broker)
-        assert broker.ready is not None  # noqa: S101 for the type checker
-        stage.wait_for(broker.ready, "The start of Valkey")
-        settings = {
-            **SETTINGS,
-            "RETROSCRIBE_HOME": str(home),
-            "RETROSCRIBE_REDIS_URL": f"unix://{home / 'valkey.sock'}",
-        }
-        if kind == "postgresql":
-            settings["RETROSCRIBE_DATABASE_URL"] = start_postgres(stage)
-        stage.call("workers.cli.main", "migrate", env=settings)
-        yield stage, settings
 
 
 def _child(way: str, manifest: Path, settings: Mapping[str, str]) -> Figures:

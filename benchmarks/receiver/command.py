@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks.intake.postgres import start_postgres
+from benchmarks.deployment import deployment
 from benchmarks.limiter.stage import ENVIRONMENT, BenchmarkFailed, Stage
-from workers.stack.valkey import valkey_child
 
 LEDGERS: Final = ("sqlite", "postgresql")
 RATE: Final = 300
@@ -28,6 +27,7 @@ LARGE: Final = 1_000_000
 ALONE: Final = {"BENCH_TOGETHER": "1"}
 
 Figures = Mapping[str, Any]
+SETTINGS: Final = {"RETROSCRIBE_WEBHOOK_SECRETS": "a secret of the benchmark", "RETROSCRIBE_METRICS_PORT": "0"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         kinds = [options.only] if options.only else list(LEDGERS)
         bare: dict[str, Figures] = {}
         for kind in kinds:
-            with _deployment(folder / kind, kind) as (stage, settings):
+            with deployment(folder / kind, kind, SETTINGS) as (stage, settings):
                 events = folder / kind / "events"
                 stage.call("benchmarks.receiver.accepted", str(EVENTS), str(events), env=settings)
                 if not bare:
@@ -130,27 +130,6 @@ def _receiver(folder: Path, settings: Mapping[str, str]) -> Iterator[int]:
         stage.python("receiver", "benchmarks.receiver", env={**settings, "RETROSCRIBE_RECEIVER_PORT": f"{port}"})
         stage.wait_for(lambda: _answers(port), "The start of the receiver")
         yield port
-
-
-@contextmanager
-def _deployment(home: Path, kind: str) -> Iterator[tuple[Stage, Mapping[str, str]]]:
-    """An empty ledger of that kind and an empty broker, and the settings to use them."""
-    home.mkdir(mode=0o755)
-    with Stage(home) as stage:
-        broker = valkey_child(home, home / "valkey.sock", stage=0)
-        stage.start(broker)
-        assert broker.ready is not None  # noqa: S101 for the type checker
-        stage.wait_for(broker.ready, "The start of Valkey")
-        settings = {
-            "RETROSCRIBE_HOME": str(home),
-            "RETROSCRIBE_REDIS_URL": f"unix://{home / 'valkey.sock'}",
-            "RETROSCRIBE_WEBHOOK_SECRETS": "a secret of the benchmark",
-            "RETROSCRIBE_METRICS_PORT": "0",
-        }
-        if kind == "postgresql":
-            settings["RETROSCRIBE_DATABASE_URL"] = start_postgres(stage)
-        stage.call("workers.cli.main", "migrate", env=settings)
-        yield stage, settings
 
 
 def _answers(port: int) -> bool:
