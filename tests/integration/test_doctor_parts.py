@@ -109,7 +109,7 @@ def test_the_ledger_says_whether_it_is_durable(resources: Resources) -> None:
         assert "set fsync and full_page_writes to on" in str(found.fix)
     else:
         assert found.state == "ok"
-        assert found.found.endswith("(journal_mode wal, synchronous full)")
+        assert found.found.endswith("(journal_mode wal, synchronous normal)")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,7 @@ def test_the_ledger_says_whether_it_is_durable(resources: Resources) -> None:
         (130009, {"fsync": "on"}, "warning", "older than any"),
         (160003, {"fsync": "on", "synchronous_commit": "off"}, "warning", "synchronous_commit off"),
         (0, {"journal_mode": "delete", "synchronous": "full"}, "warning", "journal_mode delete"),
+        (0, {"journal_mode": "wal", "synchronous": "off"}, "warning", "synchronous off"),
     ],
 )
 def test_durability_is_judged_by_each_setting(version: int, settings: Mapping[str, str], state: str, said: str) -> None:

@@ -441,6 +441,7 @@ class WatchedLedger(Ledger):
         #: A look at what is there, as another program has it.
         self.books = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.books.row_factory = sqlite3.Row
+        self._log = None  # nothing here has to outlive a power cut
         event.listen(self.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
 
     def empty(self) -> None:

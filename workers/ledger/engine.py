@@ -39,7 +39,8 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         path = sqlite_path(url)
-        self._turn: AbstractContextManager[object]
+        self._turn: AbstractContextManager[object] = nullcontext()
+        self._log = None if path is None else _Log(path)
         if _parsed(url).get_backend_name() == "sqlite":
             self._engine = self._reader = _sqlite_engine(url)
             self._turn = nullcontext() if path is None else _Turn(path)
@@ -47,7 +48,6 @@ class Ledger:
         else:
             self._engine = self._bulk = postgresql.server_engine(_parsed(url))
             self._reader = postgresql.reader(self._engine)
-            self._turn = nullcontext()
         self._writer = self._engine.execution_options(retroscribe_write=True)
         self._bulk_writer = self._bulk.execution_options(retroscribe_write=True)
 
@@ -57,13 +57,13 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with _translated(), self._turn, self._writer.begin() as tx:
+        with _translated(), self._durably(), self._turn, self._writer.begin() as tx:
             yield tx
 
     @contextmanager
     def write_many(self) -> Iterator[Connection]:
         """As `write`, for hundreds of new rows; whoever has written many calls `checkpoint` now and then."""
-        with _translated(), self._turn, self._bulk_writer.begin() as tx:
+        with _translated(), self._durably(), self._turn, self._bulk_writer.begin() as tx:
             yield tx
 
     def checkpoint(self) -> None:
@@ -97,6 +97,13 @@ class Ledger:
         self._engine.dispose()
         self._bulk.dispose()
 
+    @contextmanager
+    def _durably(self) -> Iterator[None]:
+        """Around a turn: what was committed in it is on the disk when the caller goes on."""
+        yield
+        if self._log is not None:
+            self._log.sync()
+
 
 class _Turn:
     """Lets the writers of one SQLite file in one by one, over all threads and processes of the machine.
@@ -117,6 +124,33 @@ class _Turn:
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._threads.release()
+
+
+class _Log:
+    """Brings what was committed to an SQLite file to the disk: its write-ahead log.
+
+    With synchronous=FULL SQLite does that itself, while all other writers wait. It says NORMAL here: the log is synced
+    before it is copied into the file, the file before the log begins anew (sqlite.org/pragma.html#pragma_synchronous),
+    and each commit by its own writer, after its turn. The log is written from front to back, so that syncing one
+    commit brings all before it to the disk as well, those of other processes included: nothing that anybody has done
+    on account of a row that it saw can be older than that row on the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = f"{os.path.realpath(path)}-wal"
+
+    def sync(self) -> None:
+        """Returns when all that was committed is on the disk; raises LedgerUnavailable when the disk says no."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # whoever closed the file last has copied all of it into the file, and synced that
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise LedgerUnavailable(f"The ledger's disk does not keep what is written ({error.strerror}).") from None
+        finally:
+            os.close(descriptor)
 
 
 def _rewrite(cursor: Any) -> None:
@@ -198,8 +232,8 @@ def _sqlite_engine(url: str, *, pool_size: int = 20, pragmas: Mapping[str, int] 
         connection.isolation_level = None  # we say BEGIN ourselves, see below
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
+        if cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+            cursor.execute("PRAGMA synchronous = NORMAL")  # the rest is _Log's
         cursor.execute("PRAGMA foreign_keys = ON")
         # What is deleted is overwritten: transcripts are personal data.
         cursor.execute("PRAGMA secure_delete = ON")

@@ -18,7 +18,7 @@ from workers.resources import Resources
 OLDEST_POSTGRESQL: Final = 140_000
 DURABLE: Final = {
     "journal_mode": ("wal",),
-    "synchronous": ("full", "extra"),
+    "synchronous": ("normal", "full", "extra"),  # normal is enough for a log that we sync ourselves
     "fsync": ("on",),
     "full_page_writes": ("on",),
     "synchronous_commit": ("on", "local", "remote_write", "remote_apply"),
