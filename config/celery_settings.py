@@ -85,6 +85,7 @@ def _for_any_broker(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_prefetch_multiplier": 1,
         "worker_pool": "threads",
+        "worker_consumer": "workers.consumer:Consumer",
         "worker_disable_rate_limits": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -11,6 +11,7 @@ from tests.conftest import free_port
 from tests.support.eventually import eventually
 from tests.support.fleet import CATALOGUE, PARTS, RATE, Broker, Fleet, assert_nothing_lost_nothing_twice
 from tests.support.sandbox import Sandbox
+from tests.support.task_events import listening
 from workers.model import CallClass, State
 
 WORKERS = ("pipeline", "index", "control")
@@ -70,6 +71,31 @@ def test_a_deploy_in_the_middle_of_a_run_ends_each_part_in_time_and_leaves_no_ou
         assert broker.hlen("unacked") == 0
     fleet.heal()
     assert_goes_on_as_if_nothing_had_been(fleet, "deployed")
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+def test_workers_tell_flower_in_bunches_and_before_they_end_how_each_task_ended(*, fleet: Fleet, busy: bool) -> None:
+    fleet.kill(*WORKERS)
+    with listening(fleet.broker) as heard:
+        fleet.start(*WORKERS, constants={"workers.consumer:EVENTS_WAIT_SECONDS": 3600})
+        if busy:
+            calls_are_under_way(fleet, "told-busy")
+        else:
+            fleet.ask("told-idle", 40)
+            fleet.finish("told-idle")
+
+        fleet.signal(signal.SIGTERM, *WORKERS)
+        fleet.ends(*WORKERS)
+
+        bunches = heard.bunches()
+    told = [(event["uuid"], event["type"]) for bunch in bunches for event in bunch]
+    started = {task for task, kind in told if kind == "task-started"}
+    ended = {task for task, kind in told if kind in {"task-succeeded", "task-failed", "task-retried"}}
+    assert len(started) > 40
+    assert started == ended
+    assert len(bunches) < len(told) / 8
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, f"told-{'busy' if busy else 'idle'}")
 
 
 def test_a_worker_that_fails_ends_with_an_exit_code_that_says_so(fleet: Fleet) -> None:
