@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.desk import BY, request
 from tests.support.postgres import Postgres
 from workers.errors import LedgerError, LedgerUnavailable, TransitionNotAllowed
-from workers.ledger import backfills, events, leases, recordings
+from workers.ledger import backfills, events, leases, recordings, transcripts
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import check_version, current_version, head_version, migrate
 from workers.ledger.states import ACTIVE
@@ -282,6 +282,6 @@ def test_the_first_transcript_of_a_recording_stays(ledger: Ledger) -> None:
     recording = ask_one(ledger)
 
     with ledger.write() as tx:
-        events.keep_transcript(tx, recording.id, Transcript("t-1", ()), events.pack(b"first"))
-        events.keep_transcript(tx, recording.id, Transcript("t-2", ()), events.pack(b"second"))
-        assert events.transcript_payload(tx, recording.id) == b"first"
+        transcripts.keep(tx, recording.id, Transcript("t-1", ()), events.pack(b"first"))
+        transcripts.keep(tx, recording.id, Transcript("t-2", ()), events.pack(b"second"))
+        assert transcripts.payload(tx, recording.id) == b"first"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, canaries, comparing, course, events, funnel, listing, recordings
+from workers.ledger import backfills, canaries, comparing, course, events, funnel, listing, recordings, transcripts
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -116,8 +116,8 @@ def test_what_has_come_is_found_among_what_waits(steps: Steps) -> None:
 
 
 def test_transcripts_are_gone_through_from_where_the_last_batch_ended(steps: Steps) -> None:
-    every = steps(lambda tx: events.with_transcripts(tx, after_id=7, most=100))
-    own = steps(lambda tx: events.own_transcripts(tx, 1, after_id=7, most=100))
+    every = steps(lambda tx: transcripts.batch(tx, after_id=7, most=100))
+    own = steps(lambda tx: transcripts.batch_of(tx, 1, after_id=7, most=100))
 
     assert "SEARCH transcripts USING INTEGER PRIMARY KEY (rowid>?)" in every
     assert searched("INDEX recordings_by_backfill (backfill_id=? AND state=? AND id>?)") in own

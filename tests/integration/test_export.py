@@ -10,7 +10,7 @@ from tests.support.command import run_command
 from tests.support.desk import Desk
 from tests.support.desk_command import DeskCommand
 from workers.genesys.events import parse_event
-from workers.ledger import events
+from workers.ledger import events, tables, transcripts
 from workers.model import Recording, State
 
 OK, USAGE = 0, 2
@@ -46,7 +46,7 @@ def transcribed(desk: Desk, *media_ids: str, backfill: str = "q3", state: State 
         transcript = parse_event(payload).transcript
         assert transcript is not None
         with desk.resources.ledger.write() as tx:
-            events.keep_transcript(tx, one.id, transcript, events.pack(payload))
+            transcripts.keep(tx, one.id, transcript, events.pack(payload))
         found.append(desk.set(one, state=state, transcription_id=f"t-{one.media_id}", duration_seconds=120.5, due_at=9))
     return found
 
@@ -158,7 +158,7 @@ class TestOutput:
     ) -> None:
         transcribed(desk, "m-1")
         with desk.resources.ledger.write() as tx:
-            tx.execute(events.transcripts.update().values(payload=b"damaged"))
+            tx.execute(tables.transcripts.update().values(payload=b"damaged"))
         target = tmp_path / "q3.jsonl"
         target.write_text("older")
 

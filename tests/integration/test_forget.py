@@ -17,10 +17,9 @@ from tests.support.eventually import eventually
 from tests.support.race import someone_waits
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
-from workers.ledger import arrivals, backfills, erasure, events, recordings, submissions
+from workers.ledger import arrivals, backfills, erasure, events, recordings, submissions, tables, transcripts
 from workers.ledger.states import FORGETTABLE
 from workers.ledger.tables import events as inbox
-from workers.ledger.tables import transcripts
 from workers.model import Lane, Recording, State
 from workers.pipeline.acceptance import Acceptance, record
 from workers.pipeline.events import receive
@@ -66,7 +65,7 @@ def spoken(desk: Desk, media_id: str, *said: str) -> tuple[Recording, str]:
 def kept(desk: Desk, recording: Recording) -> list[bytes]:
     """Everything that the ledger has of what was said in it."""
     with desk.resources.ledger.read() as tx:
-        packed = [row.payload for row in tx.execute(transcripts.select()) if row.recording_id == recording.id]
+        packed = [row.payload for row in tx.execute(tables.transcripts.select()) if row.recording_id == recording.id]
         packed += [row.payload for row in tx.execute(inbox.select()) if row.recording_id == recording.id]
     return [text for text in map(zlib.decompress, packed) if text]
 
@@ -346,18 +345,17 @@ class TestRaces:
     def test_a_reindex_that_has_read_it_already(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         one, _ = spoken(desk, "m-1")
         spoken(desk, "m-2", "something else")
-        read = events.transcript_payload
-        payloads = getattr(events, "with_transcripts", None)
+        read = transcripts.batch
 
         def forget_then(*arguments: object, **named: object) -> object:
-            found = (payloads or read)(*arguments, **named)
+            found = read(*arguments, **named)
             if desk.state(one) != State.FORGOTTEN:
                 thread = threading.Thread(target=forget, args=(desk.resources, one), kwargs={"by": BY})
                 thread.start()
                 thread.join(30)
             return found
 
-        monkeypatch.setattr(events, "with_transcripts" if payloads else "transcript_payload", forget_then)
+        monkeypatch.setattr(transcripts, "batch", forget_then)
         list(reindex(desk.resources))
 
         assert (desk.state(one), in_search(desk), in_search(desk, "something")) == (State.FORGOTTEN, [], ["m-2"])

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from tests.support.fleet import Fleet
 from workers.genesys.events import parse_event
-from workers.ledger import events, tables
+from workers.ledger import tables, transcripts
 from workers.pipeline import callbacks
 
 _BEARER = re.compile(r"(?i)bearer\s+[\w-]{16,}")
@@ -45,7 +45,7 @@ def _said(fleet: Fleet) -> Iterator[str]:
     """A piece of each transcript."""
     with fleet.resources.ledger.read() as tx:
         ids = tx.execute(select(tables.transcripts.c.recording_id)).scalars().all()
-        payloads = [events.transcript_payload(tx, one) for one in ids]
+        payloads = [transcripts.payload(tx, one) for one in ids]
     for payload in payloads:
         transcript = parse_event(payload).transcript if payload else None
         longest = max((segment.text for segment in transcript.segments), key=len, default="") if transcript else ""

@@ -1,4 +1,4 @@
-"""The webhook inbox, and the transcripts that came out of it."""
+"""The webhook inbox."""
 
 import time
 import zlib
@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, literal, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.engine import RowMapping
 
 from workers.ledger.recordings import from_row, query
 from workers.ledger.statements import change, insert_or_ignore
-from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings, transcripts
-from workers.model import Recording, State, Transcript
+from workers.ledger.tables import IS_ASIDE, IS_NEW, events, recordings
+from workers.model import Recording
 
 NEW: Final = "new"
 APPLIED: Final = "applied"
@@ -22,28 +22,6 @@ UNMATCHED: Final = "unmatched"
 
 _WAITING: Final = select(events).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).order_by(events.c.id)
 _IS_WAITING: Final = select(events.c.id).where(IS_NEW, events.c.recording_id == bindparam("recording_id")).limit(1)
-_PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
-_SEARCHABLE: Final = recordings.c.state.in_([State.COMPLETED, State.INDEXED])
-_WITH_TRANSCRIPTS: Final = (
-    query()
-    .add_columns(transcripts.c.payload)
-    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
-    .where(transcripts.c.recording_id > bindparam("after_id"), _SEARCHABLE)
-    .order_by(transcripts.c.recording_id)
-    .limit(bindparam("most"))
-)
-_OWN_TRANSCRIPTS: Final = (
-    query()
-    .add_columns(transcripts.c.payload)
-    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
-    .where(
-        recordings.c.backfill_id == bindparam("backfill_id"),
-        recordings.c.state == State.INDEXED,
-        recordings.c.id > bindparam("after_id"),
-    )
-    .order_by(recordings.c.id)
-    .limit(bindparam("most"))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +124,8 @@ def recordings_with_waiting(tx: Connection, most: int, older_than: float) -> lis
     return [(row.id, row.media_id) for row in tx.execute(rows)]
 
 
+_NUMBER_WAITING: Final = select(func.count()).select_from(events).where(IS_NEW)
+_ASIDE: Final = select(events.c.state, func.count().label("number")).where(IS_ASIDE).group_by(events.c.state)
 #: New ones have a recording; to ask for that as well would have SQLite look in another index.
 _ANY_WAITING: Final = select(events.c.id).where(IS_NEW).limit(1)
 _OLDEST_WAITING: Final = select(events.c.recording_id).where(IS_NEW).order_by(events.c.id).limit(bindparam("most"))
@@ -173,48 +153,6 @@ def lock_waiting(tx: Connection, most: int) -> list[Recording]:
 def mark(tx: Connection, event_id: int, state: str, detail: str | None = None) -> None:
     """Says what became of an event."""
     change(tx, events, {"id": event_id}, {"state": state, "detail": detail})
-
-
-def keep_transcript(tx: Connection, recording_id: int, transcript: Transcript, packed: bytes) -> None:
-    """Stores what the API sent for the recording; the first transcript stays."""
-    row = {
-        "recording_id": recording_id,
-        "transcription_id": transcript.transcription_id,
-        "payload": packed,
-        "segments": len(transcript.segments),
-        "words": transcript.words,
-        "average_confidence": transcript.average_confidence,
-        "latency_seconds": transcript.latency_seconds,
-        "redacted": transcript.redacted,
-        "received_at": time.time(),
-    }
-    insert_or_ignore(tx, transcripts, [row])
-
-
-def with_transcripts(tx: Connection, *, after_id: int, most: int) -> list[tuple[Recording, bytes]]:
-    """The next recordings that have a transcript, by id, each with the event that carried it."""
-    rows = tx.execute(_WITH_TRANSCRIPTS, {"after_id": after_id, "most": most}).mappings()
-    return [(from_row(row), zlib.decompress(row["payload"])) for row in rows]
-
-
-def own_transcripts(tx: Connection, backfill_id: int, *, after_id: int, most: int) -> list[tuple[Recording, bytes]]:
-    """As `with_transcripts`, only those that are indexed already and belong to the backfill."""
-    values = {"backfill_id": backfill_id, "after_id": after_id, "most": most}
-    rows = tx.execute(_OWN_TRANSCRIPTS, values).mappings()
-    return [(from_row(row), zlib.decompress(row["payload"])) for row in rows]
-
-
-def payloads(tx: Connection, recording_ids: Collection[int]) -> dict[int, bytes]:
-    """The events that carried the transcripts of these recordings (ids, at most 500), as received."""
-    mine = select(transcripts.c.recording_id, transcripts.c.payload)
-    rows = tx.execute(mine.where(transcripts.c.recording_id.in_(recording_ids)))
-    return {row.recording_id: zlib.decompress(row.payload) for row in rows}
-
-
-def transcript_payload(tx: Connection, recording_id: int) -> bytes | None:
-    """The event that carried the recording's transcript, as received."""
-    kept = tx.execute(_PAYLOAD, {"recording_id": recording_id}).scalar()
-    return None if kept is None else zlib.decompress(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,28 +215,14 @@ def listed(
     return [Listed(**row) for row in tx.execute(wanted.order_by(events.c.id.desc()).limit(most)).mappings()]
 
 
-_PENDING: Final = (
-    select(literal(NEW).label("state"), func.count().label("number"))
-    .select_from(events)
-    .where(IS_NEW)
-    .union_all(
-        *(
-            select(literal(state), func.count()).select_from(events).where(IS_ASIDE, events.c.state == state)
-            for state in (REFUSED, UNMATCHED)
-        )
-    )
-)
+def aside(tx: Connection) -> dict[str, int]:
+    """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
+    return {row.state: row.number for row in tx.execute(_ASIDE)}
 
 
 def pending(tx: Connection) -> dict[str, int]:
-    """How many events of the whole inbox nobody has applied yet, and how many are kept as refused and unmatched."""
-    return {row.state: row.number for row in tx.execute(_PENDING)}
-
-
-def aside(tx: Connection) -> dict[str, int]:
-    """How many events are kept as refused and as unmatched, in the whole inbox; a state without any is left out."""
-    counted = select(events.c.state, func.count().label("number")).where(IS_ASIDE).group_by(events.c.state)
-    return {row.state: row.number for row in tx.execute(counted)}
+    """How many events of the whole inbox nobody has applied yet, and how many are kept as refused and as unmatched."""
+    return {NEW: tx.execute(_NUMBER_WAITING).scalar_one(), REFUSED: 0, UNMATCHED: 0, **aside(tx)}
 
 
 def _stored(row: RowMapping) -> StoredEvent:

@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import Connection
 
 from workers.genesys.events import Event, parse_event
-from workers.ledger import erasure, events, recordings, submissions
+from workers.ledger import erasure, events, recordings, submissions, transcripts
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.ledger.submissions import Submission
 from workers.model import Reason, Recording, State
@@ -112,7 +112,7 @@ def _apply(
     if event.transcript is None:
         recordings.amend(tx, recording, due_at=NOW)
         return events.APPLIED, "it has no result, so that is looked up"
-    events.keep_transcript(tx, recording.id, event.transcript, stored.packed)
+    transcripts.keep(tx, recording.id, event.transcript, stored.packed)
     recordings.move(
         tx,
         recording,

@@ -8,7 +8,7 @@ import structlog
 
 from workers import dispatch
 from workers.errors import DocumentsNotStored, SearchUnavailable
-from workers.ledger import events, recordings
+from workers.ledger import recordings, transcripts
 from workers.model import Recording, State, Transcript
 from workers.pipeline.applying import UNINDEXED_SECONDS, apply_others, apply_waiting
 from workers.pipeline.clock import after
@@ -58,11 +58,11 @@ def _overdue(resources: Resources, most: int) -> list[Recording]:
 
 def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> None:
     with resources.ledger.read() as tx:
-        payloads = events.payloads(tx, list(completed))
+        payloads = transcripts.payloads(tx, list(completed))
     # Of one that was forgotten since there is none any more.
-    transcripts = {id_: transcript_of(payloads[id_]) for id_ in completed if id_ in payloads}
+    spoken = {id_: transcript_of(payloads[id_]) for id_ in completed if id_ in payloads}
     now = time.time()
-    documents = [document_of(completed[id_], one, indexed_at=now) for id_, one in transcripts.items()]
+    documents = [document_of(completed[id_], one, indexed_at=now) for id_, one in spoken.items()]
     reasons: Mapping[str, str] = {}
     try:
         resources.index.upsert(documents)
@@ -71,7 +71,7 @@ def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str)
     except SearchUnavailable as error:
         reasons = {document.ref: str(error) for document in documents}
     _put_off(resources, [one for one in completed.values() if one.ref in reasons], reasons)
-    stored = {id_: one for id_, one in transcripts.items() if completed[id_].ref not in reasons}
+    stored = {id_: one for id_, one in spoken.items() if completed[id_].ref not in reasons}
     _indexed(resources, completed, stored, by=by)
 
 

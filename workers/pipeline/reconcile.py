@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from workers.ledger import comparing, events
+from workers.ledger import comparing, transcripts
 from workers.ledger.listing import WITH_TRANSCRIPTS
 from workers.model import Recording, State
 from workers.pipeline.documents import document_of, transcript_of
@@ -170,7 +170,7 @@ def _write(resources: Resources, found: Sequence[Recording]) -> int:
     for start in range(0, len(found), TOGETHER):
         some = found[start : start + TOGETHER]
         with resources.ledger.read() as tx:
-            payloads = {one.id: events.transcript_payload(tx, one.id) for one in some}
+            payloads = {one.id: transcripts.payload(tx, one.id) for one in some}
         documents = [
             document_of(one, transcript_of(payload), indexed_at=one.indexed_at or one.created_at)
             for one in some

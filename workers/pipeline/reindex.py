@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from workers.errors import InputError, PartUnreachable, SearchUnavailable
-from workers.ledger import backfills, events, recordings
+from workers.ledger import backfills, recordings, transcripts
 from workers.model import Recording, State
 from workers.pipeline.alone import alone, keep
 from workers.pipeline.documents import document_of, transcript_of
@@ -53,7 +53,7 @@ def reindex_backfill(resources: Resources, name: str) -> Iterator[int]:
     written, last = 0, 0
     while True:
         with resources.ledger.read() as tx:
-            batch = events.own_transcripts(tx, backfill.id, after_id=last, most=BATCH)
+            batch = transcripts.batch_of(tx, backfill.id, after_id=last, most=BATCH)
         if not batch:
             return
         _write(resources, resources.index, batch)
@@ -66,7 +66,7 @@ def _fill(resources: Resources, rebuild: Rebuild) -> Iterator[int]:
     written, last = 0, 0
     while True:
         with resources.ledger.read() as tx:
-            batch = events.with_transcripts(tx, after_id=last, most=BATCH)
+            batch = transcripts.batch(tx, after_id=last, most=BATCH)
         if not batch:
             return
         _write(resources, rebuild, batch)
