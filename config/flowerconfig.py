@@ -3,7 +3,8 @@
 from flower.views.monitor import Metrics
 from tornado.web import authenticated
 
-from config.settings import SettingsProblem, load_settings
+from config.setting_types import SettingsProblem
+from config.settings import load_settings
 from config.urls import is_loopback_host
 
 _settings = load_settings()

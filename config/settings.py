@@ -7,78 +7,24 @@ import secrets
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from config import receiver_checks
-from config.urls import broker_url, http_url, is_loopback, kombu_url, search_url, with_scheme
+from config.genesys import GenesysSettings
+from config.receiver import ReceiverSettings
+from config.search import SearchSettings
+from config.setting_types import COMMA_SEPARATED, PerSecond, SettingsProblem, Url, from_environment
+from config.urls import broker_url, kombu_url, with_scheme
 
 # A Unix socket's path may have 107 bytes on Linux, 103 on macOS (sun_path in sys/un.h); the server adds a suffix.
 SOCKET_PATH_BYTES = 100
 
-Url = Annotated[str | None, Field(default=None)]
-#: The highest limit that can be set.
-FASTEST_PER_SECOND = 10_000.0
-PerSecond = Annotated[float, Field(gt=0, le=FASTEST_PER_SECOND)]
-CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
-
-class SettingsProblem(ValueError):
-    """A setting is wrong or missing; the text names it and the next step."""
-
-
-class GenesysSettings(BaseSettings):
-    """How the transcription API is reached."""
-
-    model_config = SettingsConfigDict(env_prefix="GENESYS_", env_file=".env", env_ignore_empty=True, extra="ignore")
-
-    base_url: str = Field("https://api.mypurecloud.com", description="The API of your region, without a path.")
-    token_url: str | None = Field(
-        None, description="Where access tokens are fetched; default: the base URL with /api/v2/oauth/token."
-    )
-    client_id: str | None = Field(None, description="OAuth client id (grant type client credentials).")
-    client_secret: SecretStr | None = Field(None, description="OAuth client secret; never logged.")
-    scopes: str = Field(
-        "media:transcription:write media:media:read", description="Scopes asked for, separated by spaces."
-    )
-
-    @field_validator("base_url", "token_url")
-    @classmethod
-    def _check_url(cls, value: str | None) -> str | None:
-        return None if value is None else http_url(value)
-
-    @property
-    def effective_token_url(self) -> str:
-        return self.token_url or f"{self.base_url}/api/v2/oauth/token"
-
-    @property
-    def on_loopback(self) -> bool:
-        return is_loopback(self.base_url)
-
-    def credentials(self) -> tuple[str, str]:
-        """Client id and secret; raises SettingsProblem when one is missing: only what calls the API needs them."""
-        for name, value in (("GENESYS_CLIENT_ID", self.client_id), ("GENESYS_CLIENT_SECRET", self.client_secret)):
-            if value is None:
-                raise SettingsProblem(
-                    f"{name} is not set: put the OAuth client's value into the environment or .env "
-                    "(`retroscribe sandbox` prints values for trying out)."
-                )
-        assert self.client_id is not None  # noqa: S101 for the type checker
-        assert self.client_secret is not None  # noqa: S101
-        return self.client_id, self.client_secret.get_secret_value()
-
-    @property
-    def client_key(self) -> str:
-        """A short stable name of this API client for keys in Redis and the ledger; not the client id itself."""
-        return hashlib.sha256(f"{self.base_url}\n{self.client_id}".encode()).hexdigest()[:16]
-
-
-class Settings(BaseSettings):
+class Settings(ReceiverSettings, SearchSettings):
     """What Retroscribe itself needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="RETROSCRIBE_", env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = from_environment("RETROSCRIBE_")
 
     genesys: GenesysSettings = Field(default_factory=GenesysSettings, exclude=True)
 
@@ -96,62 +42,7 @@ class Settings(BaseSettings):
         description="The ledger: sqlite:///path of a file on a local disk, or, for several machines, "
         "postgresql+psycopg://user:password@host/name; unset: a file in the home.",
     )
-    search_url: Url = Field(
-        None,
-        description="The search index: sqlite:///path, or https://host:port of an OpenSearch cluster (http on loopback "
-        "only); unset: a file in the home.",
-    )
-    search_index: str = Field(
-        "retroscribe",
-        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
-        description="What the index is called in a cluster: one for each deployment.",
-    )
-    search_user: str | None = Field(None, description="User of the cluster, with RETROSCRIBE_SEARCH_PASSWORD.")
-    search_password: SecretStr | None = Field(None, description="The user's password; never logged.")
-    search_api_key: SecretStr | None = Field(
-        None, description="API key of the cluster, base64 of id:key, instead of a user; never logged."
-    )
-    search_ca_file: Path | None = Field(
-        None, description="PEM file of the authority that signed the cluster's certificate; unset: the system's."
-    )
-    public_url: Url = Field(
-        None,
-        description="How the API reaches the receiver: https, or http on loopback; unset: the receiver's own address "
-        "when the API is on loopback, else no webhooks and polling only.",
-    )
-    receiver_host: str = Field("127.0.0.1", description="Address that the receiver listens on.")
-    receiver_port: int = Field(8000, ge=1, le=65535, description="Port that the receiver listens on.")
-    receiver_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest webhook body taken, in bytes.")
-    receiver_read_seconds: float = Field(
-        20, ge=1, le=600, description="How many seconds a webhook's head and body may take to arrive, to the last byte."
-    )
-    receiver_tls_certificate: Path | None = Field(
-        None,
-        description="PEM file with the certificate and its chain, when the receiver itself is to speak TLS (1.2 at "
-        "least); unset: plain HTTP, for loopback or behind a TLS proxy.",
-    )
-    receiver_tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
-    receiver_trusted_proxies: CommaSeparated = Field(
-        (),
-        description="Addresses or networks of the proxies before the receiver, comma-separated: only their "
-        "X-Forwarded-For is believed, and only for the access log.",
-    )
-    receiver_signature: Literal["none", "standard-webhooks", "x-hub-signature-256"] = Field(
-        "none",
-        description="A second proof beside the token, a signature over the body: `none`, `standard-webhooks` (v1; at "
-        "most 5 minutes old) or `x-hub-signature-256`. The platform sends none; a gateway before the receiver may.",
-    )
-    receiver_signature_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (),
-        description="Secrets of that signature, comma-separated, any of them may have signed; of standard-webhooks "
-        "in base64, with or without whsec_ before it.",
-    )
-    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (),
-        description="Secrets of at least 16 characters that sign callback URIs, comma-separated: the first signs, "
-        "all verify; unset: made once and kept in the home; needed where machines share a PostgreSQL ledger.",
-    )
-    languages: CommaSeparated = Field(
+    languages: Annotated[tuple[str, ...], *COMMA_SEPARATED] = Field(
         ("en-US",), description="BCP 47 tags for recordings that name none, comma-separated, the first is primary."
     )
     submit_limit: PerSecond = Field(10, description="The tenant's published limit on submissions, per second.")
@@ -162,7 +53,7 @@ class Settings(BaseSettings):
     limit_buckets: Literal["separate", "shared"] = Field(
         "separate", description="`shared`: all calls draw on the submit limit; `separate`: each class has its own."
     )
-    allowed_codecs: CommaSeparated = Field(
+    allowed_codecs: Annotated[tuple[str, ...], *COMMA_SEPARATED] = Field(
         ("pcm", "mp3", "opus", "vorbis", "webm"), description="Codecs that the API transcribes, comma-separated."
     )
     max_duration_seconds: float = Field(
@@ -211,18 +102,6 @@ class Settings(BaseSettings):
         "each process's own; unset: none.",
     )
 
-    @field_validator(
-        "webhook_secrets",
-        "languages",
-        "allowed_codecs",
-        "receiver_trusted_proxies",
-        "receiver_signature_secrets",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -242,14 +121,6 @@ class Settings(BaseSettings):
             raise ValueError("name at least one BCP 47 tag, such as en-US")
         return value
 
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for number, secret in enumerate(value, 1):
-            if len(secret.get_secret_value()) < 16:
-                raise ValueError(f"secret {number} is shorter than 16 characters; `openssl rand -hex 32` makes one")
-        return value
-
     @field_validator("flower_basic_auth")
     @classmethod
     def _user_and_password(cls, value: SecretStr | None) -> SecretStr | None:
@@ -258,18 +129,6 @@ class Settings(BaseSettings):
             if not user.strip() or len(password) < 8:
                 raise ValueError("must be user:password with at least 8 characters of password, comma-separated")
         return value
-
-    @field_validator("receiver_trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return receiver_checks.networks(value)
-
-    @model_validator(mode="after")
-    def _receiver_fits_together(self) -> "Settings":
-        receiver_checks.tls_pair(self.receiver_tls_certificate, self.receiver_tls_key)
-        secrets_ = [secret.get_secret_value() for secret in self.receiver_signature_secrets]
-        receiver_checks.signature_secrets(self.receiver_signature, secrets_)
-        return self
 
     @field_validator("redis_url")
     @classmethod
@@ -286,31 +145,6 @@ class Settings(BaseSettings):
     def _database_scheme(cls, value: str | None) -> str | None:
         known = with_scheme(value, ("sqlite", "postgresql+psycopg", "postgresql"))
         return known and re.sub("^postgresql://", "postgresql+psycopg://", known)
-
-    @field_validator("search_url")
-    @classmethod
-    def _search_scheme(cls, value: str | None) -> str | None:
-        return search_url(value)
-
-    @model_validator(mode="after")
-    def _one_way_to_ask(self) -> Self:
-        if self.search_api_key and (self.search_user or self.search_password):
-            raise ValueError("RETROSCRIBE_SEARCH_API_KEY is set beside a user or a password: set the one or the other")
-        if bool(self.search_user) != bool(self.search_password):
-            raise ValueError(
-                "RETROSCRIBE_SEARCH_USER and RETROSCRIBE_SEARCH_PASSWORD go together: set both, or neither"
-            )
-        return self
-
-    @field_validator("public_url")
-    @classmethod
-    def _public(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        value = http_url(value)
-        if value.startswith("http://") and not is_loopback(value):
-            raise ValueError("must be https unless its host is loopback: callbacks carry a secret")
-        return value
 
     @property
     def embedded_redis(self) -> bool:
@@ -364,11 +198,6 @@ class Settings(BaseSettings):
         if self.genesys.on_loopback:
             return f"{self.receiver_scheme}://127.0.0.1:{self.receiver_port}"
         return None
-
-    @property
-    def receiver_scheme(self) -> str:
-        """What the receiver itself speaks."""
-        return "https" if self.receiver_tls_certificate else "http"
 
     @property
     def effective_poll_after_seconds(self) -> float:

@@ -13,7 +13,8 @@ import redis
 import uvicorn
 
 from config.logging import AUDIT_LOGGER
-from config.settings import kombu_url, load_settings
+from config.settings import load_settings
+from config.urls import kombu_url
 from tests.support.desk import Desk
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import GenesysSettings
+from config.genesys import GenesysSettings
 from tests.support.receiver import SECRETS, Receiver, started
 from tests.support.sandbox import HOUSE, Sandbox
 from tests.support.valkey import Valkey

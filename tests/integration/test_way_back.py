@@ -29,7 +29,7 @@ FAR = 1e12
 @pytest.fixture
 def polling(make_resources: MakeResources, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A desk that the API can't reach."""
-    monkeypatch.setattr("config.settings.GenesysSettings.on_loopback", False)
+    monkeypatch.setattr("config.genesys.GenesysSettings.on_loopback", False)
     return Desk(make_resources(), broker)
 
 

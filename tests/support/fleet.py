@@ -14,7 +14,8 @@ import httpx
 from sqlalchemy import func, select
 
 from config import queues
-from config.settings import GenesysSettings, Settings
+from config.genesys import GenesysSettings
+from config.settings import Settings
 from tests.conftest import free_port
 from tests.support.broker import Broker
 from tests.support.command import bare_environment

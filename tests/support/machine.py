@@ -18,7 +18,8 @@ import structlog
 from sqlalchemy import Connection, event
 
 from config import queues, task_names
-from config.settings import GenesysSettings, Settings
+from config.genesys import GenesysSettings
+from config.settings import Settings
 from tests.support.desk import completed, failed
 from workers.errors import (
     ApiRateLimited,

@@ -10,7 +10,8 @@ import yaml
 from typer.main import get_command
 
 from config import queues
-from config.settings import GenesysSettings, Settings
+from config.genesys import GenesysSettings
+from config.settings import Settings
 from workers.app import STOP_SECONDS
 from workers.cli.main import app
 

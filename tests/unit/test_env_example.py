@@ -7,7 +7,8 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from config.settings import GenesysSettings, Settings
+from config.genesys import GenesysSettings
+from config.settings import Settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 ENTRY = re.compile(r"^# (?P<doc>\S.*)\n#(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
@@ -22,8 +23,8 @@ FIELDS: dict[str, FieldInfo] = {
 ENTRIES = {match["name"]: match for match in ENTRY.finditer(EXAMPLE.read_text())}
 
 
-def test_every_setting_has_an_entry_in_the_order_of_the_models() -> None:
-    assert list(ENTRIES) == list(FIELDS)
+def test_every_setting_has_an_entry_and_nothing_else_does() -> None:
+    assert ENTRIES.keys() == FIELDS.keys()
 
 
 def test_no_line_sets_anything_as_long_as_the_file_is_only_copied() -> None:

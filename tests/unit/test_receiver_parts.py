@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Settings, SettingsProblem, load_settings
+from config.setting_types import SettingsProblem
+from config.settings import Settings, load_settings
 from workers.genesys.depth import is_deeper
 from workers.pipeline.callbacks import mint, verify_by
 from workers.receiver.entrance import address, route

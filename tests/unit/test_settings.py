@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import SOCKET_PATH_BYTES, Settings, SettingsProblem, kombu_url, load_settings
+from config.setting_types import SettingsProblem
+from config.settings import SOCKET_PATH_BYTES, Settings, load_settings
+from config.urls import kombu_url
 from tests.support.command import bare_environment
 from workers.errors import LedgerError
 from workers.ledger.engine import refuse_network_file_system

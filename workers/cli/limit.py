@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from config.settings import FASTEST_PER_SECOND
+from config.setting_types import FASTEST_PER_SECOND
 from workers.cli.common import console, duration, existing_resources
 from workers.errors import InputError
 from workers.limits.limiter import LimiterState

@@ -9,7 +9,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from config.settings import SettingsProblem
+from config.setting_types import SettingsProblem
 from workers.cli import (
     demo,
     doctor,

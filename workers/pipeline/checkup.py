@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.rabbitmq import OLDEST, speaks_amqp
-from config.settings import Settings, SettingsProblem
+from config.setting_types import SettingsProblem
+from config.settings import Settings
 from workers.errors import Halted, InputError, PartUnreachable, RetroscribeError
 from workers.pipeline import checkup_api, checkup_fleet, checkup_ledger
 from workers.pipeline.checkup_http import Ask, Sign

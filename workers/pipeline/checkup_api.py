@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from config.settings import GenesysSettings
+from config.genesys import GenesysSettings
 from workers.errors import RateLimited, RetroscribeError, Retryable
 from workers.ledger import controls
 from workers.limits.guard import permitted

@@ -9,7 +9,9 @@ from typing import Final
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
-from config.settings import GenesysSettings, Settings, SettingsProblem, load_settings
+from config.genesys import GenesysSettings
+from config.setting_types import SettingsProblem
+from config.settings import Settings, load_settings
 from workers.errors import LedgerError
 from workers.ledger.engine import refuse_network_file_system
 from workers.pipeline.finding import Finding, ok, warning, wrong
