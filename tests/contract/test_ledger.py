@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.desk import BY, request
 from tests.support.postgres import Postgres
 from workers.errors import LedgerError, LedgerUnavailable, TransitionNotAllowed
-from workers.ledger import backfills, events, leases, recordings, transcripts
+from workers.ledger import backfills, events, handout, leases, recordings, transcripts
 from workers.ledger.engine import Ledger
 from workers.ledger.migrate import check_version, current_version, head_version, migrate
 from workers.ledger.states import ACTIVE
@@ -176,7 +176,7 @@ def test_rows_are_handed_out_oldest_first_each_with_a_new_epoch_and_only_when_du
     first, second, later, third = ask(ledger, 4)
     with ledger.write() as tx:
         tx.execute(table.update().where(table.c.id == later.id).values(due_at=FAR))
-        got = recordings.hand_out(tx, Lane.BACKFILL, first.backfill_id, 10, by=BY, due_at=FAR)
+        got = handout.hand_out(tx, Lane.BACKFILL, first.backfill_id, 10, by=BY, due_at=FAR)
 
     assert [one.id for one in got] == [first.id, second.id, third.id]
     assert {one.epoch for one in got} == {first.epoch + 1}

@@ -9,7 +9,7 @@ from tests.contract.test_ledger_intake import ended, find, take
 from tests.support.desk import BY
 from tests.support.race import overlapping
 from workers.errors import InputError
-from workers.ledger import backfills, canaries, course, recordings, spending
+from workers.ledger import backfills, canaries, course, handout, recordings, spending
 from workers.ledger.engine import Ledger
 from workers.ledger.spending import Spending
 from workers.ledger.tables import PAUSED, RUNNING
@@ -199,8 +199,8 @@ def test_only_the_canary_is_handed_out_when_only_it_is_wanted(ledger: Ledger) ->
     only = enrolled(ledger, 2)
 
     with ledger.write() as tx:
-        first = recordings.hand_out(tx, Lane.BACKFILL, 1, 3, by=BY, due_at=4e9, only=only)
-        again = recordings.hand_out(tx, Lane.BACKFILL, 1, 3, by=BY, due_at=4e9, only=only)
+        first = handout.hand_out(tx, Lane.BACKFILL, 1, 3, by=BY, due_at=4e9, only=only)
+        again = handout.hand_out(tx, Lane.BACKFILL, 1, 3, by=BY, due_at=4e9, only=only)
 
     assert ([one.id for one in first], again) == ([1, 2], [])
 

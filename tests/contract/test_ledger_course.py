@@ -14,7 +14,7 @@ from tests.contract.test_ledger_intake import ended, find, take
 from tests.support.desk import BY
 from tests.support.race import overlapping
 from workers.errors import InputError
-from workers.ledger import backfills, course, recordings, submissions
+from workers.ledger import backfills, course, handout, recordings, submissions
 from workers.ledger.engine import Ledger
 from workers.ledger.funnel import Funnel, funnel
 from workers.ledger.states import ACTIVE
@@ -283,7 +283,7 @@ def test_an_intake_that_notes_a_duplicate_and_a_cancel_do_not_pass_each_other(le
 
 def out_of(ledger: Ledger, names: Sequence[str]) -> list[int]:
     with ledger.read() as tx:
-        out = recordings.out(tx, Lane.BACKFILL)
+        out = handout.out(tx, Lane.BACKFILL)
         return [out[one].number if (one := id_of(tx, name)) in out else 0 for name in names]
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, canaries, comparing, course, events, funnel, listing, recordings, transcripts
+from workers.ledger import backfills, canaries, comparing, course, events, funnel, handout, listing, transcripts
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -74,8 +74,8 @@ def test_a_page_of_a_list_begins_where_the_last_one_ended(steps: Steps) -> None:
 def test_the_pump_looks_for_a_lane_among_what_is_pending_in_it(steps: Steps) -> None:
     by_lane = searched("INDEX recordings_to_pump (lane=? AND backfill_id=?)")
 
-    assert by_lane in steps(lambda tx: recordings.waiting_backfills(tx, Lane.LIVE))
-    assert by_lane in steps(lambda tx: recordings.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0))
+    assert by_lane in steps(lambda tx: handout.waiting_backfills(tx, Lane.LIVE))
+    assert by_lane in steps(lambda tx: handout.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0))
 
 
 def test_a_canary_is_chosen_and_looked_at_without_going_through_what_waits(steps: Steps) -> None:
@@ -92,7 +92,7 @@ def test_what_has_a_say_in_an_intent_is_looked_up_by_its_id(steps: Steps) -> Non
 
 
 def test_what_a_canary_hands_out_is_looked_up_by_id(steps: Steps) -> None:
-    found = steps(lambda tx: recordings.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0, only=[1]))
+    found = steps(lambda tx: handout.hand_out(tx, Lane.BACKFILL, 1, 10, by=BY, due_at=1.0, only=[1]))
 
     assert searched("INTEGER PRIMARY KEY (rowid=?)") in found
     assert searched("INDEX recordings_to_pump (lane=?)") not in found

@@ -11,7 +11,7 @@ from tests.contract.test_ledger import FAR, arrival, ask, ask_one, bare_url, his
 from tests.contract.test_ledger_bounds import MINUTE, bounded, reserve, spent
 from tests.support.desk import BY, request
 from tests.support.race import PROCESSES, Race, overlapping, processes
-from workers.ledger import backfills, events, leases, recordings, submissions
+from workers.ledger import backfills, events, handout, leases, recordings, submissions
 from workers.ledger.engine import Ledger
 from workers.ledger.funnel import funnel
 from workers.ledger.migrate import head_version, migrate
@@ -58,7 +58,7 @@ def take_work(url: str, _: int) -> list[int]:
     taken: list[int] = []
     while True:
         with ledger.write() as tx:
-            got = recordings.hand_out(tx, Lane.BACKFILL, 1, 7, by=BY, due_at=FAR)
+            got = handout.hand_out(tx, Lane.BACKFILL, 1, 7, by=BY, due_at=FAR)
         if not got:
             ledger.close()
             return taken
@@ -74,7 +74,7 @@ def test_racing_processes_get_each_row_once(ledger: Ledger, ledger_url: str, rac
 
     with ledger.read() as tx:
         assert tx.execute(select(func.count()).select_from(transitions)).scalar_one() == 300
-        assert recordings.out(tx, Lane.BACKFILL)[1].number == 300
+        assert handout.out(tx, Lane.BACKFILL)[1].number == 300
 
 
 def take_lease(url: str, number: int) -> bool:

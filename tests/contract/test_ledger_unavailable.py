@@ -157,10 +157,11 @@ def test_given_a_client_that_froze_in_a_transaction_then_it_loses_its_locks_and_
     server: Postgres, shared: Ledger
 ) -> None:
     recording = ask_one(shared)
-    frozen = with_options(server, idle_in_transaction_session_timeout=20)
+    frozen = Ledger(server.url())
 
     with pytest.raises(LedgerUnavailable), frozen.write() as tx:  # noqa: PT012 what comes after the freeze fails
         recordings.lock(tx, recording.id)
+        tx.exec_driver_sql("SET idle_in_transaction_session_timeout = 20")  # from here on, however slow this machine is
         cancel(shared, recording.id)
         recordings.amend(tx, recording, attempts=7)
 

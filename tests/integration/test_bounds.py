@@ -16,7 +16,7 @@ from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
 from workers.cli import follow, run
 from workers.errors import RateLimited
-from workers.ledger import backfills, recordings, spending
+from workers.ledger import backfills, handout, recordings, spending
 from workers.ledger.spending import Spending
 from workers.ledger.tables import backfills as backfills_table
 from workers.ledger.tables import recordings as recordings_table
@@ -479,10 +479,10 @@ class TestQuietHours:
         self.set_hours(desk, CLOSED)
         with desk.resources.ledger.read() as tx:
             closed = bounds.closed(tx)
-            assert recordings.out(tx, Lane.BACKFILL, closed) == {}
+            assert handout.out(tx, Lane.BACKFILL, closed) == {}
             assert not recordings.is_any_under_way(tx, UNDER_WAY, closed)
             assert bounds.oldest_unsubmitted(tx) is None
-            assert recordings.oldest_unsubmitted(tx) is not None
+            assert handout.oldest_unsubmitted(tx) is not None
 
     def test_status_and_explain_say_until_when_it_waits(self, desk: Desk, command: DeskCommand) -> None:
         desk.ask(["m-1"], bounds=Bounds(only_between=around(CLOSED)))

@@ -7,7 +7,7 @@ import pytest
 
 from config import queues
 from tests.support.desk import BY, Desk, queued_recordings
-from workers.ledger import recordings
+from workers.ledger import handout
 from workers.model import Lane, Recording, State
 from workers.pipeline import pump as pumping
 from workers.pipeline import steering
@@ -104,4 +104,4 @@ def test_a_paused_one_takes_no_room_from_the_others(desk: Desk) -> None:
     pump(desk.resources, by=BY)
 
     with desk.resources.ledger.read() as tx:
-        assert sum(one.number for one in recordings.out(tx, Lane.BACKFILL).values()) == WINDOW
+        assert sum(one.number for one in handout.out(tx, Lane.BACKFILL).values()) == WINDOW

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from sqlalchemy import select
 
-from workers.ledger import backfills, recordings, submissions
+from workers.ledger import backfills, handout, recordings, submissions
 from workers.ledger.engine import Ledger
 from workers.ledger.tables import recordings as table
 from workers.model import Bounds, Lane, Recording, State, TranscriptionRequest
@@ -64,7 +64,7 @@ class Desk:
         """Asked for and handed out; its message got lost."""
         (asked,) = self.ask([media_id])
         with self.resources.ledger.write() as tx:
-            out = recordings.hand_out_one(tx, asked, by=BY, due_at=time.time() + 60)
+            out = handout.hand_out_one(tx, asked, by=BY, due_at=time.time() + 60)
         assert out is not None
         return out
 

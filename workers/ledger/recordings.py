@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from workers.ledger.statements import among, change
+from workers.ledger.statements import change
 from workers.ledger.states import ACTIVE, check_transition
-from workers.ledger.tables import IS_OUT, IS_PENDING, IS_SWEPT, RUNNING, backfills, recordings, transitions
+from workers.ledger.tables import IS_OUT, IS_SWEPT, RUNNING, backfills, recordings, transitions
 from workers.model import Lane, Reason, Recording, State, TranscriptionRequest
 
 #: The column that remembers when a state was reached.
@@ -33,14 +33,6 @@ _COLUMNS: Final = (
     backfills.c.state.label("backfill_state"),
     backfills.c.only_between,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Out:
-    """How many recordings are with Celery and not submitted yet, and when the newest was handed out (Unix seconds)."""
-
-    number: int
-    newest_at: float
 
 
 def query() -> Select[Any]:
@@ -164,70 +156,6 @@ def note(tx: Connection, recording: Recording, *, by: str, reason: str, detail: 
     _remember(tx, recording, recording.state, time.time(), by=by, reason=reason, detail=detail)
 
 
-def hand_out(
-    tx: Connection,
-    lane: Lane,
-    backfill_id: int,
-    most: int,
-    *,
-    by: str,
-    due_at: float,
-    only: Sequence[int] | None = None,
-) -> list[Recording]:
-    """Moves up to `most` waiting recordings of one backfill and lane to `queued` with a new epoch, oldest first.
-
-    With `only` none but these (ids). Several machines may do so at once: each row is handed out once.
-    """
-    now = time.time()
-    if only is None:
-        mine = (recordings.c.lane == lane, recordings.c.backfill_id == backfill_id)
-    else:  # with nothing added to the lane, lest SQLite goes through all that is pending in it
-        mine = (recordings.c.lane.concat("") == lane, among(tx, recordings.c.id, only))
-    ids = select(recordings.c.id).where(IS_PENDING, *mine, recordings.c.due_at <= now)
-    ids = ids.order_by(recordings.c.id).limit(most).with_for_update(skip_locked=True, key_share=True)
-    chosen = tx.execute(ids).scalars().all()
-    if not chosen:
-        return []
-    tx.execute(
-        update(recordings)
-        .where(recordings.c.id.in_(chosen))
-        .values(
-            state=State.QUEUED,
-            epoch=recordings.c.epoch + 1,
-            queued_at=now,
-            changed_at=now,
-            due_at=due_at,
-            reason=None,
-            detail=None,
-        )
-    )
-    history = [
-        {"recording_id": chosen_id, "at": now, "from_state": State.PENDING, "to_state": State.QUEUED, "by": by}
-        for chosen_id in chosen
-    ]
-    tx.execute(insert(transitions), history)
-    rows = tx.execute(query().where(recordings.c.id.in_(chosen)).order_by(recordings.c.id)).mappings()
-    return [from_row(row) for row in rows]
-
-
-def oldest_unsubmitted(tx: Connection, held: Collection[int] = (), held_back: Collection[int] = ()) -> Recording | None:
-    """One recording of a running backfill that waits to be submitted, rather one that is out than one that is not.
-
-    None of a backfill (ids) in `held`, and what is not out of none in `held_back` either.
-    """
-    for condition, passed_over in ((IS_OUT, {*held}), (IS_PENDING, {*held, *held_back})):
-        running = query().where(condition, backfills.c.state == RUNNING, backfills.c.id.not_in(passed_over))
-        row = tx.execute(running.order_by(recordings.c.id).limit(1)).mappings().first()
-        if row:
-            return from_row(row)
-    return None
-
-
-def hand_out_one(tx: Connection, recording: Recording, *, by: str, due_at: float) -> Recording | None:
-    """Moves one waiting recording to `queued` with a new epoch; None when another was first."""
-    return move(tx, recording, State.QUEUED, by=by, due_at=due_at, new_epoch=True)
-
-
 def resend(tx: Connection, recording: Recording, *, by: str, due_at: float) -> Recording | None:
     """Gives a recording that is out a new epoch, for a message to replace a lost one; None when it has moved on."""
     values = {"epoch": recording.epoch + 1, "due_at": due_at, "resends": recording.resends + 1}
@@ -256,19 +184,6 @@ def look_again(tx: Connection) -> int:
     return tx.execute(update(recordings).where(*accepted).values(due_at=time.time())).rowcount
 
 
-def out(tx: Connection, lane: Lane, held: Collection[int] = ()) -> dict[int, Out]:
-    """What each running backfill (id) has out in the lane, those left out that have nothing.
-
-    Recordings of a paused or cancelled backfill, or one in `held`, are not on their way to the API.
-    """
-    figures = (func.count().label("number"), func.max(recordings.c.queued_at).label("newest_at"))
-    counted = select(recordings.c.backfill_id, *figures).join_from(recordings, backfills)
-    mine = counted.where(recordings.c.lane == lane, IS_OUT, backfills.c.state == RUNNING)
-    rows = tx.execute(mine.group_by(recordings.c.backfill_id))
-    found = {row.backfill_id: Out(row.number, row.newest_at or 0.0) for row in rows}
-    return {one: has for one, has in found.items() if one not in held}
-
-
 def is_any_under_way(tx: Connection, states: Iterable[State], held: Collection[int] = ()) -> bool:
     """Whether a recording is in one of these states, which lie in SWEPT, and its backfill does not hold it back.
 
@@ -277,26 +192,6 @@ def is_any_under_way(tx: Connection, states: Iterable[State], held: Collection[i
     goes_on = ((backfills.c.state == RUNNING) & backfills.c.id.not_in(held)) | ~IS_OUT
     some = select(recordings.c.id).join_from(recordings, backfills)
     return tx.execute(some.where(IS_SWEPT, recordings.c.state.in_(states), goes_on).limit(1)).first() is not None
-
-
-class Waiting(NamedTuple):
-    """A backfill with recordings to hand out, and what its canary came to."""
-
-    id: int
-    canary_state: str | None
-
-
-def waiting_backfills(tx: Connection, lane: Lane) -> list[Waiting]:
-    """The running backfills with recordings to hand out now in the lane; they run until this write ends."""
-    waiting = select(recordings.c.id).where(
-        recordings.c.backfill_id == backfills.c.id,
-        IS_PENDING,
-        recordings.c.lane == lane,
-        recordings.c.due_at <= time.time(),
-    )
-    columns = (backfills.c.id, backfills.c.canary_state)
-    running = select(*columns).where(backfills.c.state == RUNNING, waiting.exists()).order_by(backfills.c.id)
-    return [Waiting(*row) for row in tx.execute(running.with_for_update(read=True))]
 
 
 def history(tx: Connection, recording_id: int) -> list[RowMapping]:
@@ -366,15 +261,3 @@ def reasons_in(tx: Connection, backfill_id: int, states: Iterable[State]) -> dic
         .order_by(recordings.c.state, recordings.c.reason)
     )
     return {(State(row.state), row.reason): row.number for row in tx.execute(counted)}
-
-
-def waiting_before(tx: Connection, recording: Recording) -> int:
-    """How many recordings of its backfill and lane are handed out before this waiting one."""
-    earlier = select(func.count()).where(
-        IS_PENDING,
-        recordings.c.lane == recording.lane,
-        recordings.c.backfill_id == recording.backfill_id,
-        recordings.c.id < recording.id,
-        recordings.c.due_at <= time.time(),
-    )
-    return int(tx.execute(earlier).scalar_one())

@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from workers.ledger import backfills, canaries, course, recordings, spending
+from workers.ledger import backfills, canaries, course, handout, recordings, spending
 from workers.ledger.backfills import Backfill
 from workers.ledger.canaries import Tally
 from workers.ledger.spending import Spending
@@ -59,7 +59,7 @@ def closed(tx: Connection) -> frozenset[int]:
 def oldest_unsubmitted(tx: Connection) -> Recording | None:
     """One recording that waits to be submitted and may go now, rather one that is out than one that is not."""
     held, flying = closed(tx), canaries.flying(tx)
-    found = recordings.oldest_unsubmitted(tx, held, flying)
+    found = handout.oldest_unsubmitted(tx, held, flying)
     if found is not None:
         return found
     waiting = ((one, lane) for one in flying if one not in held for lane in Lane)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from config.settings import Settings
 from workers.errors import InputError
-from workers.ledger import backfills, canaries, controls, events, recordings, submissions
+from workers.ledger import backfills, canaries, controls, events, handout, recordings, submissions
 from workers.ledger.states import BEFORE_COMPLETED
 from workers.limits.limiter import LimiterState
 from workers.model import CallClass, Recording, State
@@ -174,7 +174,7 @@ def _explained(tx: Connection, recording: Recording, around: Surroundings) -> Ex
         doubles=submissions.doubles_of(tx, recording.id),
         accepted=bool(submissions.accepted_among(tx, [recording.id])),
         perhaps_accepted=bool(submissions.perhaps_accepted_among(tx, [recording.id])),
-        before=recordings.waiting_before(tx, recording) if recording.state == State.PENDING else 0,
+        before=handout.waiting_before(tx, recording) if recording.state == State.PENDING else 0,
         flies=backfill.canary is not None and canaries.has(tx, backfill.id, recording.id),
     )
 

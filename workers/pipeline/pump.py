@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from workers import dispatch
 from workers.errors import PartUnreachable
-from workers.ledger import canaries, controls, recordings
+from workers.ledger import canaries, controls, handout, recordings
 from workers.model import CallClass, Lane, Reason, Recording, State
 from workers.pipeline import bounds
 from workers.pipeline.alone import alone
@@ -85,7 +85,7 @@ def _fill(resources: Resources, lane: Lane, window: int, *, by: str) -> int:
             shares, rows = Counter(order), {}
             only = {turn.backfill_id: turn.only for turn in waiting}
             for one, share in shares.items():
-                got = recordings.hand_out(tx, lane, one, share, by=by, due_at=after(OUT_SECONDS), only=only[one])
+                got = handout.hand_out(tx, lane, one, share, by=by, due_at=after(OUT_SECONDS), only=only[one])
                 rows[one] = iter(got)
                 if len(got) < share:
                     waiting = [turn for turn in waiting if turn.backfill_id != one]
@@ -115,12 +115,12 @@ class _Turn(NamedTuple):
 def _turns(tx: Connection, lane: Lane, window: int) -> tuple[list[_Turn], int]:
     """The backfills that have something to hand out now, and for how many recordings there is room."""
     closed = bounds.closed(tx)
-    out = recordings.out(tx, lane, closed)
+    out = handout.out(tx, lane, closed)
     room = min(window - sum(one.number for one in out.values()), BATCH)
-    waiting = recordings.waiting_backfills(tx, lane) if room > 0 else []
+    waiting = handout.waiting_backfills(tx, lane) if room > 0 else []
     turns = []
     for one in (one for one in waiting if one.id not in closed):
-        has = out.get(one.id, recordings.Out(0, 0.0))
+        has = out.get(one.id, handout.Out(0, 0.0))
         turn = _Turn(has.number, has.newest_at, random.random(), one.id)  # noqa: S311 a lot
         if one.canary_state == canaries.FLYING:
             ready = canaries.ready(tx, one.id, lane, time.time())
@@ -156,7 +156,7 @@ def _probe(resources: Resources, standing: controls.Halt, *, by: str) -> int:
         if probe is not None and standing.call_class == CallClass.MEDIA:
             probe = _to_be_looked_up(tx, probe, by=by)
         if probe is not None and probe.state == State.PENDING:
-            probe = recordings.hand_out_one(tx, probe, by=by, due_at=after(OUT_SECONDS))
+            probe = handout.hand_out_one(tx, probe, by=by, due_at=after(OUT_SECONDS))
         elif probe is not None:
             probe = recordings.resend(tx, probe, by=by, due_at=after(OUT_SECONDS))
         if probe is None:

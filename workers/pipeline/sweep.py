@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from config import queues
 from workers import dispatch
-from workers.ledger import controls, events, recordings
+from workers.ledger import controls, events, handout, recordings
 from workers.ledger.states import SWEPT
 from workers.ledger.tables import RUNNING
 from workers.model import Lane, Recording, State
@@ -75,7 +75,7 @@ def _resend(resources: Resources, due: list[Recording], *, by: str) -> None:
     gate = closed_for(resources)
     with resources.ledger.read() as tx:
         closed = bounds.closed(tx)
-        out = sum(one.number for lane in Lane for one in recordings.out(tx, lane, closed).values())
+        out = sum(one.number for lane in Lane for one in handout.out(tx, lane, closed).values())
         halted = controls.halt(tx, resources.client_key) is not None
     # No more messages can be missing than there are rows out without one in a queue: those in a worker's hands, and
     # the lost. Of a worker's hands the oldest are sent again for nothing, which does nothing.
