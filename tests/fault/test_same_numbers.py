@@ -6,7 +6,7 @@ import re
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,26 +98,19 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, postgres: Postgres) -> Iterator[Site]:
     broker, url = Broker(tmp_path).start(), postgres.empty_ledger()
-    flower_port, metrics_port = free_port(), free_port()
+    ports = {"flower_port": free_port(), "metrics_port": free_port()}
     with (
         Sandbox(
             rate=RATE, processing_seconds=0.2, count=CATALOGUE, never_finish=NEVER_FINISH, faults=FAULTS
         ) as sandbox,
         stand_in() as search,
+        closing(Hosts(tmp_path, broker, sandbox, url, search_url=search.url, deadline_hours=10 / 3600)) as hosts,
     ):
-        hosts = Hosts(tmp_path, broker, sandbox, url, search_url=search.url, deadline_hours=10 / 3600)
-        monitoring = hosts.add(
-            "monitoring",
-            ("flower",),
-            flower_port=flower_port,
-            flower_basic_auth=":".join(USER),
-            metrics_port=metrics_port,
-        )
+        monitoring = hosts.add("monitoring", ("flower",), flower_basic_auth=":".join(USER), **ports)
         monitoring.start("exporter", constants=QUICK)
-        with flower_at(flower_port) as flower:  # it knows what it has heard, so it is there before the workers
+        with flower_at(ports["flower_port"]) as flower:  # it knows what it has heard, so it is there before the workers
             services = hosts.add("services", ("control", "beat", "receiver"))
             yield Site(services, monitoring, hosts.add("first", WORKERS), hosts.add("second", WORKERS), flower)
-        hosts.close()
     broker.close()
 
 
