@@ -48,6 +48,14 @@ def _stop(**_: object) -> None:
 
 
 @signals.worker_shutdown.connect
+def _count_the_last_calls(**_: object) -> None:
+    """Else a deploy would leave out of the metrics what was called within the last second."""
+    from workers.resources import get_resources  # noqa: PLC0415 built already
+
+    get_resources().calls.close()
+
+
+@signals.worker_shutdown.connect
 def _tell_how_it_ended(sender: Any, **_: object) -> None:
     """Celery's `worker_main` drops the exit code: a supervisor would take a worker that failed for one that is done."""
     if sender.exitcode:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.remains import files_with
+from tests.support.remains import files_with, files_with_text
 from tests.support.search import NOON, document, found
 from workers.errors import LedgerUnavailable
 from workers.ledger import engine
@@ -96,7 +96,7 @@ class TestIndex:
             assert index.purge() is None
 
             assert files_with(path.parent, bodies, but_not=rest) == []
-            assert [one for one in gone if words_in_files(path.parent, f"ecretly{one}")] == []
+            assert [one for one in gone if files_with_text(path.parent, f"ecretly{one}")] == []
             assert (other.count(), len(found(other, "common", size=100))) == (340, 100)
             assert all(found(other, f"secretly{one}") == [f"{one}"] for one in range(400) if one not in gone)
             index.check()
@@ -117,7 +117,3 @@ class TestIndex:
             with closing(sqlite3.connect(path)) as look:
                 assert look.execute("SELECT count(DISTINCT segid) FROM words_idx").fetchone() == (1,)
             index.check()
-
-
-def words_in_files(folder: Path, word: str) -> list[str]:
-    return [path.name for path in folder.iterdir() if word.encode() in path.read_bytes()]

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,3 +110,16 @@ def test_a_log_that_was_copied_and_removed_needs_no_sync(path: Path) -> None:
             Path(f"{path}-wal").rename(f"{path}-gone")
         Path(f"{path}-gone").rename(f"{path}-wal")
     assert notes(path) == ["kept"]
+
+
+def test_opening_it_once_more_takes_no_lock_from_those_who_have_it_open(ledger: Ledger, path: Path) -> None:
+    note(ledger, "write", "one")
+
+    with closing(Ledger(f"sqlite:///{path}")):
+        # Another process that believes itself the last one would copy the log into the file and remove it.
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM notes').fetchall()"
+        subprocess.run([sys.executable, "-c", look, path], check=True)
+        assert Path(f"{path}-wal").exists()
+        note(ledger, "write", "two")
+
+    assert notes(path) == ["one", "two"]

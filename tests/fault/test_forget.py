@@ -4,15 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from subprocess import CompletedProcess
 
 import pytest
 from sqlalchemy import select
 
-from tests.support.command import SETTINGS, run_command
 from tests.support.desk import completed
 from tests.support.fleet import Fleet
-from tests.support.remains import files_with
+from tests.support.remains import files_with, files_with_text
 from tests.support.search import document
 from workers.ledger import recordings, submissions
 from workers.ledger.tables import events, transcripts
@@ -20,11 +18,6 @@ from workers.model import Recording, State
 from workers.pipeline.callbacks import callback_uri
 
 MARKER = "quicksilverfish"
-
-
-def run(fleet: Fleet, *arguments: str, stdin: str = "") -> "CompletedProcess[str]":
-    settings = {name: value for name, value in fleet._environment.items() if name.startswith(SETTINGS)}
-    return run_command(*arguments, folder=fleet.folder, stdin=stdin, **settings)
 
 
 def indexed(fleet: Fleet, media_ids: list[str]) -> list[Recording]:
@@ -66,34 +59,34 @@ def test_with_all_parts_up_no_byte_stays_and_the_index_can_be_held_against_the_l
     assert len(said) == 3
     assert all(files_with(home, body, but_not=rest) for body in said)
 
-    answer = run(fleet, "forget", "-", "--yes", "--json", stdin=f"{one.media_id}\n")
+    answer = fleet.run("forget", "-", "--yes", "--json", stdin=f"{one.media_id}\n")
 
     assert (answer.returncode, json.loads(answer.stdout)["forgotten"]) == (0, 1), answer
     late = completed(str(one.transcription_id), MARKER, media_id=one.media_id)
     assert deliver(fleet, one, late) == 200
     assert [files_with(home, body, but_not=rest) for body in said] == [[], [], []]
-    assert run(fleet, "reindex").returncode == 0
+    assert fleet.run("reindex").returncode == 0
     assert [files_with(home, body, but_not=rest) for body in said] == [[], [], []]
-    assert [path.name for path in home.rglob("*") if path.is_file() and MARKER.encode() in path.read_bytes()] == []
+    assert files_with_text(home, MARKER) == []
     assert (in_the_ledger(fleet, one)[1:], in_the_index(fleet, one)) == ([], [])
-    assert run(fleet, "show", one.media_id).stderr.startswith(f"{one.media_id} has no transcript: it is forgotten.")
+    assert fleet.run("show", one.media_id).stderr.startswith(f"{one.media_id} has no transcript: it is forgotten.")
 
     fleet.resources.index.delete(other.ref)
     stranger = document("stranger", "nobody's words")
     damaged = replace(document("old", "older words"), ref=third.ref, media_id=third.media_id)
     fleet.resources.index.delete(third.ref)
     fleet.resources.index.upsert([stranger, replace(damaged, version=-1)])
-    told = json.loads(run(fleet, "reconcile", "--json").stdout)
+    told = json.loads(fleet.run("reconcile", "--json").stdout)
     assert {name: told[name]["refs"] for name in ("missing", "stale", "extra")} == {
         "missing": [other.ref],
         "stale": [third.ref],
         "extra": [stranger.ref],
     }
-    assert run(fleet, "reconcile", "--fix").returncode == 0
-    assert run(fleet, "reconcile").stdout.endswith("The search index says what the ledger says.\n")
+    assert fleet.run("reconcile", "--fix").returncode == 0
+    assert fleet.run("reconcile").stdout.endswith("The search index says what the ledger says.\n")
 
     again = fleet.ask("asked-again", 3, extra=[one.media_id])
     fleet.finish("asked-again")
     assert fleet.sandbox.stats()["accepted"][one.media_id] == 1
-    assert "1 forgotten on request" in run(fleet, "status", "asked-again").stdout
+    assert "1 forgotten on request" in fleet.run("status", "asked-again").stdout
     assert len(again) == 4

@@ -98,6 +98,25 @@ def test_workers_tell_flower_in_bunches_and_before_they_end_how_each_task_ended(
     assert_goes_on_as_if_nothing_had_been(fleet, f"told-{'busy' if busy else 'idle'}")
 
 
+def test_a_deploy_leaves_no_call_out_of_the_metrics(fleet: Fleet) -> None:
+    fleet.kill("pipeline")  # which forgets what it has not told
+    fleet.start("pipeline")
+
+    def uncounted() -> int:
+        by_status = fleet.resources.calls.read()[CallClass.SUBMIT].by_status
+        return int(fleet.sandbox.totals()["submits"]) - sum(by_status.values())
+
+    before = uncounted()
+    calls_are_under_way(fleet, "counted-deploy")
+
+    fleet.signal(signal.SIGTERM, "pipeline")
+
+    assert fleet.ends("pipeline") == {"pipeline": 0}
+    assert uncounted() == before
+    fleet.heal()
+    assert_goes_on_as_if_nothing_had_been(fleet, "counted-deploy")
+
+
 def test_a_worker_that_fails_ends_with_an_exit_code_that_says_so(fleet: Fleet) -> None:
     with pytest.raises(AssertionError, match="Unrecoverable error"):
         fleet.start("control.broken", constants={"celery.worker.loops:_timer_entries": None})

@@ -5,9 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
 import pytest
 
 from config import task_names
@@ -16,33 +15,15 @@ from tests.support.broker import Broker
 from tests.support.command import HOUSE, bare_environment, run_command
 from tests.support.eventually import eventually
 from tests.support.fleet import Fleet
-from tests.support.sandbox import NO_TLS, Sandbox
+from tests.support.flower import USER, Flower, flower_at
+from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
 from workers.base import SHOWN
 from workers.model import State
 
-USER: Final = ("reader", "a password")
 STRANGER: Final = "no-such-media"
 #: Those that the workers send events of.
 SEEN: Final = {task_names.VALIDATE, task_names.SUBMIT, task_names.TRACK}
-
-
-class Flower:
-    """The pages of a Flower over the fleet's broker, seen by somebody who has the password."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        self.http = http
-
-    def find(self, search: str) -> list[dict[str, Any]]:
-        """The tasks that the search box finds."""
-        query = {"draw": 1, "start": 0, "length": 500, "search[value]": search, "order[0][column]": 0}
-        answer = self.http.get("/tasks/datatable", params={**query, "columns[0][data]": "received"}, auth=USER)
-        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
-        return found
-
-    def results(self, search: str) -> set[tuple[str, str]]:
-        """The names and results of those that have ended."""
-        return {(task["name"], task["result"]) for task in self.find(search) if task["state"] == "SUCCESS"}
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +53,8 @@ def flower(folder: Path, broker: Broker) -> Iterator[Flower]:
         command = [sys.executable, "-m", "workers.cli.main", "flower"]
         process = subprocess.Popen(command, cwd=HOUSE, env=environment, stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=NO_TLS, trust_env=False) as http:
-            eventually(lambda: _answers(http), timeout=60, what="Flower")
-            yield Flower(http)
+        with flower_at(port) as pages:
+            yield pages
     finally:
         process.kill()
         process.wait()
@@ -85,13 +65,6 @@ def fleet(flower: Flower, folder: Path, broker: Broker, shared_sandbox: Sandbox)
     started = Fleet(folder, shared_sandbox, broker, poll_after_seconds=1)
     yield started
     started.close()
-
-
-def _answers(http: httpx.Client) -> bool:
-    try:
-        return http.get("/healthcheck").is_success
-    except httpx.HTTPError:
-        return False
 
 
 def test_each_task_of_a_recording_is_found_by_its_media_id_with_what_it_came_to(fleet: Fleet, flower: Flower) -> None:

@@ -15,6 +15,7 @@ from tests.support.desk import BY, Desk, completed, request
 from tests.support.desk_command import DeskCommand
 from tests.support.eventually import eventually
 from tests.support.race import someone_waits
+from tests.support.remains import files_with_text
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD
 from workers.ledger import arrivals, backfills, erasure, events, recordings, submissions, tables, transcripts
@@ -363,5 +364,4 @@ class TestRaces:
 
 def remains(desk: Desk, text: str) -> list[str]:
     """The files of the home in which it is to be read."""
-    files = [path for path in sorted(desk.resources.settings.home.rglob("*")) if path.is_file()]
-    return [path.name for path in files if text.encode() in path.read_bytes()]
+    return files_with_text(desk.resources.settings.home, text)

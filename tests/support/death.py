@@ -1,4 +1,4 @@
-"""Kills this process, as by a power cut, when it comes to a named point on the way of a submission.
+"""Kills this process, as by a power cut, when it comes to a named point on the way of a recording.
 
 `tests.support.part` arranges it: PART_DIES_AT is `POINT` or `POINT:N`, the N-th time that this process comes there.
 """
@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any, Final
 
-#: Point: where it lies, and whether before or after the call.
+#: Of a submission, point: where it lies, and whether before or after the call.
 POINTS: Final = {
     "before_intent": ("workers.pipeline.submit:_Attempt._intend", "before"),
     "after_intent": ("workers.pipeline.submit:_Attempt._intend", "after"),
@@ -21,12 +21,19 @@ POINTS: Final = {
     "after_commit": ("workers.pipeline.acceptance:keep_trying", "after"),
     "before_ack": ("tasks.submit:submit", "after"),
 }
+#: Of the end of a recording, likewise.
+ENDS: Final = {
+    "before_index_audit": ("workers.pipeline.index:audit", "before"),
+    "after_index_audit": ("workers.pipeline.index:audit", "after"),
+    "before_reject_audit": ("workers.pipeline.validate:audit", "before"),
+    "after_reject_audit": ("workers.pipeline.validate:audit", "after"),
+}
 
 
 def arrange(wish: str) -> None:
     """Has this process die at the point named; raises KeyError for one that there is not."""
     point, _, number = wish.partition(":")
-    place, when = POINTS[point]
+    place, when = (POINTS | ENDS)[point]
     module, _, path = place.partition(":")
     *way, name = path.split(".")
     holder = reduce(getattr, way, import_module(module))

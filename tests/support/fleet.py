@@ -18,7 +18,7 @@ from config.genesys import GenesysSettings
 from config.settings import Settings
 from tests.conftest import free_port
 from tests.support.broker import Broker
-from tests.support.command import bare_environment
+from tests.support.command import SETTINGS, bare_environment, run_command
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres
 from tests.support.sandbox import NO_TLS, Sandbox
@@ -175,6 +175,11 @@ class Fleet:
     def said(self, name: str) -> str:
         """What the part has logged since it was started last."""
         return (self.folder / f"{name}.log").read_bytes()[self._began[name] :].decode()
+
+    def run(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Runs the command as an operator of this machine does."""
+        settings = {name: value for name, value in self._environment.items() if name.startswith(SETTINGS)}
+        return run_command(*arguments, folder=self.folder, stdin=stdin, **settings)
 
     def ask(
         self,

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,8 +223,10 @@ def _sqlite_engine(url: str, *, pool_size: int = 20, pragmas: Mapping[str, int] 
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_file_system(path.parent)
-        # It holds transcripts. SQLite gives its other files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # It holds transcripts. SQLite gives its other files the same mode. One that is there is not opened: closing it
+        # would take the locks of this process's other connections to it (sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     engine = create_engine(url, pool_size=pool_size, pool_timeout=30, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

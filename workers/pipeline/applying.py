@@ -36,7 +36,7 @@ def apply_waiting(resources: Resources, recording_id: int, *, by: str) -> Record
             return None
         recording, failed = _apply_all(tx, resources, recording, by=by)
     if failed:
-        _tell_failed(recording)
+        _log_failed(recording)
     return recording
 
 
@@ -61,7 +61,7 @@ def apply_others(resources: Resources, most: int, *, by: str) -> list[Recording]
                 elif recording.state == State.COMPLETED and before.state != State.COMPLETED:
                     completed.append(recording)
         for recording in failed:
-            _tell_failed(recording)
+            _log_failed(recording)
         looked += len(found)
         if len(found) < TOGETHER:
             break
@@ -81,11 +81,13 @@ def _apply_all(tx: Connection, resources: Resources, recording: Recording, *, by
         events.mark(tx, stored.id, state, why)
         recording = _fresh(tx, recording)
         failed = failed or (state == events.APPLIED and event.status == "failed")
-    return recording, failed and recording.state == State.FAILED
+    failed = failed and recording.state == State.FAILED
+    if failed:
+        audit(recording)
+    return recording, failed
 
 
-def _tell_failed(recording: Recording) -> None:
-    audit(recording)
+def _log_failed(recording: Recording) -> None:
     log.info("transcription_failed", recording_id=recording.id, transcription_id=recording.transcription_id)
 
 

@@ -7,7 +7,11 @@ from workers.model import Recording, State, Transcript
 
 
 def audit(recording: Recording, transcript: Transcript | None = None) -> None:
-    """Writes one JSON line on the logger `retroscribe.audit`: ids and figures, never text."""
+    """Writes one JSON line on the logger `retroscribe.audit`: ids and figures, never text.
+
+    To be called in the transaction that ends the recording: whoever is killed before it commits leaves a line too many,
+    which comes again with the same `ref` from whoever ends the recording then. After it, the line would be missing.
+    """
     write_audit(
         {
             "transcriptionId": transcript.transcription_id if transcript else recording.transcription_id,

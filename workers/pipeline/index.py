@@ -95,10 +95,11 @@ def _indexed(
         moved = [
             recordings.move(tx, completed[id_], State.INDEXED, by=by, reason=completed[id_].reason) for id_ in stored
         ]
-    done = [recording for recording in moved if recording]
+        done = [recording for recording in moved if recording]
+        for recording in done:
+            audit(recording, stored[recording.id])
     for recording in done:
         transcript = stored[recording.id]
-        audit(recording, transcript)
         log.info(
             "recording_indexed",
             recording_id=recording.id,

@@ -126,7 +126,6 @@ def resolve(resources: Resources, ids: Sequence[int], decide: Decision) -> Itera
     """
     so_far = Done()
     for start in range(0, len(ids), TOGETHER):
-        dropped: list[Recording | None] = []
         with resources.ledger.write() as tx:
             for one in ids[start : start + TOGETHER]:
                 verdict = _decided(tx, resources, one, decide, so_far)
@@ -134,11 +133,8 @@ def resolve(resources: Resources, ids: Sequence[int], decide: Decision) -> Itera
                     so_far.left_alone[verdict] += 1
                 else:
                     so_far.done[verdict] += 1
-                if verdict == Reason.DROPPED:
-                    dropped.append(recordings.get(tx, one))
-        for recording in dropped:
-            if recording is not None:
-                audit(recording)
+                if verdict == Reason.DROPPED and (dropped := recordings.get(tx, one)):
+                    audit(dropped)
         yield so_far
 
 

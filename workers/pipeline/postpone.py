@@ -43,8 +43,8 @@ def postpone(resources: Resources, recording: Recording, error: Retryable, *, by
         detail = f"{error} ({attempts} attempts)"
         with resources.ledger.write() as tx:
             moved = recordings.move(tx, recording, State.FAILED, by=by, reason=Reason.ATTEMPTS_EXHAUSTED, detail=detail)
-        if moved:
-            audit(moved)
+            if moved:
+                audit(moved)
         raise GivenBack
     delay = error.retry_after_seconds
     if delay is None:

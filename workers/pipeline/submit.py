@@ -223,21 +223,20 @@ class _Attempt:
         self.recording = self._write(write) or self.recording
 
     def _refused(self, sent: Sent, error: ApiError) -> None:
-        def write(tx: Connection) -> Recording | None:
+        def write(tx: Connection) -> None:
             settled = settle(tx, sent, submissions.REFUSED, error)
             if settled.outcome == submissions.UNKNOWN:
                 detail = f"Its repetition was refused, the first sending may have been accepted: {error}"
                 unknown.mark(tx, self.recording, Reason.REPEAT_REFUSED, detail, by=self._by)
-                return None
+                return
             reason = Reason.REQUEST_REFUSED
             moved = recordings.move(tx, self.recording, State.FAILED, by=self._by, reason=reason, detail=str(error))
             if moved is None:
                 unknown.free(tx, settled, str(error), by=self._by)
-            return moved
+            else:
+                audit(moved)
 
-        failed = self._write(write)
-        if failed:
-            audit(failed)
+        self._write(write)
 
     def _unknown(self, sent: Sent, error: ApiError) -> None:
         due_at = after(self._resources.settings.unknown_after_seconds)

@@ -110,6 +110,7 @@ def _reject(
     facts = _facts(media) if media else {}
     with resources.ledger.write() as tx:
         moved = recordings.move(tx, recording, State.REJECTED, by=by, reason=reason, detail=detail, **facts)
+        if moved:
+            audit(moved)
     if moved:
-        audit(moved)
         log.info("recording_rejected", recording_id=recording.id, media_id=recording.media_id, reason=str(reason))
