@@ -236,6 +236,7 @@ class _Attempt:
             return moved
 
         failed = self._write(write)
+        log.warning("submission_refused", recording_id=self.recording.id, http_status=error.status, error_code=error.code)
         if failed:
             audit(failed)
 
