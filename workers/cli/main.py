@@ -90,7 +90,7 @@ for module in (
     module.register(app)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 as typer calls it
     if wanted:
         typer.echo(f"retroscribe {version('retroscribe')}")
         raise typer.Exit

@@ -125,7 +125,9 @@ def _empty(settings: Settings) -> str:
     """On a second machine nothing would ever be found, and nothing would be wrong."""
     if settings.search_path is None:
         return f"The search index {settings.search_index} is empty."
-    return f"The search index {settings.search_path} is empty; it fills where the workers of role index run: search there."
+    return (
+        f"The search index {settings.search_path} is empty; it fills where the workers of role index run: search there."
+    )
 
 
 def _head(number: int, hit: Hit) -> Text:

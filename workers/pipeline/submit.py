@@ -236,7 +236,7 @@ class _Attempt:
             return moved
 
         failed = self._write(write)
-        log.warning("submission_refused", recording_id=self.recording.id, http_status=error.status, error_code=error.code)
+        log.warning("submission_refused", recording_id=self.recording.id, http_status=error.status)
         if failed:
             audit(failed)
 
