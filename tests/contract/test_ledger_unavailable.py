@@ -222,7 +222,7 @@ def test_given_a_url_that_is_misspelt_then_the_sentence_names_the_setting_and_no
 def test_given_no_driver_then_one_sentence_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
-    with pytest.raises(LedgerError, match=r"pip install 'retroscribe\[postgres\]'"):
+    with pytest.raises(LedgerError, match="extra `postgres`"):
         Ledger("postgresql+psycopg://me@127.0.0.1/calls")
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_given_no_home_and_wrong_use_then_one_sentence_says_so_and_no_home_is_ma
     assert answer.returncode == code
     assert arguments == ["up"] or answer.stdout == ""
     assert not (tmp_path / ".retroscribe" / "ledger.sqlite3").exists() or arguments[0] == "worker"
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    answer = run_command("--version", folder=tmp_path)
+
+    assert (answer.returncode, answer.stdout) == (0, f"retroscribe {version('retroscribe')}\n")
+
+
+def test_help_is_broken_where_the_screen_ends_and_not_where_our_lines_do(tmp_path: Path) -> None:
+    lines = run_command("run", "--help", folder=tmp_path, COLUMNS="80").stdout.splitlines()
+
+    assert any("and after a canary of which too many failed" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,12 @@ def test_a_definite_refusal_fails_the_recording_with_the_words_of_the_api(
     ready = desk.validated(GOOD[0])
     sandbox.faults(submit_status=400)
 
-    assert not submit(desk.resources, ready.id, ready.epoch, by=BY)
+    with capture_logs() as logs:
+        assert not submit(desk.resources, ready.id, ready.epoch, by=BY)
 
+    assert [(line["recording_id"], line["http_status"]) for line in logs if line["event"] == "submission_refused"] == [
+        (ready.id, 400)
+    ]
     found = desk.now(ready)
     assert (found.state, found.reason) == (State.FAILED, Reason.REQUEST_REFUSED)
     assert "The sandbox was told to answer this" in str(found.detail)

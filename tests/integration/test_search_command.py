@@ -90,3 +90,17 @@ def test_a_query_that_can_not_be_is_refused_in_one_sentence(
     assert (answer.code, answer.out) == (2, "")
     assert says in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_an_index_without_documents_is_told_from_one_that_has_not_what_is_searched_for(
+    desk: Desk, command: DeskCommand
+) -> None:
+    assert command("search", "nowhere").err == ""
+
+    desk.resources.index.delete("ref-a")
+    desk.resources.index.delete("ref-b")
+
+    answer = command("search", "nowhere")
+    assert answer.out == "0 transcripts found\n"
+    assert f"The search index {desk.resources.settings.search_path} is empty" in answer.err
+    assert "where the workers of role index run" in answer.err

@@ -30,7 +30,8 @@ def show_or_set(
 ) -> None:
     """Shows the limits, or changes one for the whole fleet at once, without a restart.
 
-    A change is kept in the ledger until it is changed or reset, and goes before the setting RETROSCRIBE_<CLASS>_LIMIT.
+    A change is kept in the ledger until it is changed or reset, and goes before the setting (RETROSCRIBE_SUBMIT_LIMIT
+    and so on).
     """
     resources = existing_resources()
     if rate is not None or reset:

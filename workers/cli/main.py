@@ -3,8 +3,9 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 from typer.exceptions import TyperException
@@ -62,9 +63,9 @@ _CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 app = typer.Typer(
     name="retroscribe",
-    help="Backfills transcripts for call recordings: at the full rate limit, never twice, none lost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
@@ -87,6 +88,21 @@ for module in (
     parts,
 ):
     module.register(app)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 as typer calls it
+    if wanted:
+        typer.echo(f"retroscribe {version('retroscribe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _command(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Backfills transcripts for call recordings: at the full rate limit, never twice, none lost."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from config.settings import Settings
 from workers.cli.common import console, duration, errors, existing_resources
 from workers.cli.completion import backfill_names
 from workers.cli.obstacles import local
@@ -68,6 +69,8 @@ def search(
         typer.echo(json.dumps(as_object(results), ensure_ascii=False))
     else:
         show(results, offset)
+    if not results.total and not resources.index.count():
+        errors.print(_empty(resources.settings))
 
 
 def reindex(
@@ -116,6 +119,15 @@ def show(results: Results, offset: int = 0) -> None:
         errors.print("Only the newest of them were ranked: narrow the query, by dates for instance, to see the best.")
     if results.hits and (shown < results.total or not results.total_is_exact):
         console.print(f"\nMore with --offset {shown}")
+
+
+def _empty(settings: Settings) -> str:
+    """On a second machine nothing would ever be found, and nothing would be wrong."""
+    if settings.search_path is None:
+        return f"The search index {settings.search_index} is empty."
+    return (
+        f"The search index {settings.search_path} is empty; it fills where the workers of role index run: search there."
+    )
 
 
 def _head(number: int, hit: Hit) -> Text:

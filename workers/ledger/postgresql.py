@@ -61,7 +61,7 @@ def server_engine(url: URL) -> Engine:
     except ImportError:
         raise LedgerError(
             "RETROSCRIBE_DATABASE_URL names a PostgreSQL server, but its driver is not installed: "
-            "run `pip install 'retroscribe[postgres]'`."
+            "install Retroscribe with its extra `postgres`, as requirements.image.lock has it."
         ) from None
     event.listen(engine, "connect", _make_durable)
     return engine

@@ -237,6 +237,7 @@ class _Attempt:
                 audit(moved)
 
         self._write(write)
+        log.warning("submission_refused", recording_id=self.recording.id, http_status=error.status)
 
     def _unknown(self, sent: Sent, error: ApiError) -> None:
         due_at = after(self._resources.settings.unknown_after_seconds)

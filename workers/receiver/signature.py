@@ -43,7 +43,7 @@ def _webhook(secret: str) -> Any:
     except ImportError:
         raise InputError(
             "RETROSCRIBE_RECEIVER_SIGNATURE is standard-webhooks, for which a library is missing: "
-            "run `pip install 'retroscribe[signature]'`."
+            "install Retroscribe with its extra `signature`, as requirements.image.lock has it."
         ) from None
     return Webhook(secret)
 
