@@ -125,8 +125,11 @@ def test_a_worker_that_fails_ends_with_an_exit_code_that_says_so(fleet: Fleet) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_second_signal_does_not_cut_calls_short(fleet: Fleet, second: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("second", "codes"), [(signal.SIGTERM, {0}), (signal.SIGINT, {0, 1})], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_second_signal_does_not_cut_calls_short(fleet: Fleet, second: signal.Signals, codes: set[int]) -> None:
+    """Celery's code for SIGINT is 1, and the later signal's is used until its loop has looked at the first."""
     backfill = f"second-{second.name.lower()}"
     calls_are_under_way(fleet, backfill)
 
@@ -134,7 +137,7 @@ def test_a_second_signal_does_not_cut_calls_short(fleet: Fleet, second: signal.S
     eventually(lambda: "Warm shutdown" in fleet.said("pipeline"), what="the beginning of the end")
     fleet.signal(second, "pipeline")
 
-    assert fleet.ends("pipeline") == {"pipeline": 0}
+    assert fleet.ends("pipeline")["pipeline"] in codes
     assert fleet.states(backfill)[State.SUBMITTING] == 0
     fleet.heal()
     assert_goes_on_as_if_nothing_had_been(fleet, backfill)
