@@ -20,9 +20,9 @@ from tests.support.search import document
 from tests.support.valkey import Valkey
 from workers.cli.doctor import _ask
 from workers.errors import CredentialsRejected, SearchUnavailable
-from workers.ledger import leases, tables
+from workers.ledger import events, leases, tables, transcripts
 from workers.ledger.engine import Ledger
-from workers.model import CallClass
+from workers.model import CallClass, State, Transcript
 from workers.pipeline import checkup_api, checkup_fleet, checkup_ledger, checkup_versions
 from workers.pipeline.checkup import check_redis
 from workers.pipeline.checkup_http import Reply
@@ -215,6 +215,19 @@ def test_beat_is_alive_by_what_the_sweep_left_in_the_ledger(
     found = checkup_fleet.check_beat(resources)
     assert found.is_wrong
     assert found.found.startswith("the last sweep ended 10")
+
+
+def test_on_a_machine_without_the_index_the_doctor_says_where_to_search(desk: Desk) -> None:
+    (recording,) = desk.ask(["m-1"])
+    with desk.resources.ledger.write() as tx:
+        transcripts.keep(tx, recording.id, Transcript("t-1", ()), events.pack(b"{}"))
+    desk.set(recording, state=State.INDEXED, due_at=None)
+
+    found = checkup_fleet.check_search(desk.resources)
+
+    path = desk.resources.settings.search_path
+    assert (found.state, found.found) == ("warning", f"{path} is not there, but transcripts have been indexed")
+    assert "`retroscribe reindex` there" in str(found.fix)
 
 
 def test_the_search_index_is_told_by_its_size_and_a_foreign_file_is_refused(resources: Resources) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 from config import queues
 from config.urls import is_loopback_host
 from workers.errors import PartUnreachable
-from workers.ledger import leases
+from workers.ledger import leases, transcripts
+from workers.model import State
 from workers.pipeline.checkup_http import Ask
 from workers.pipeline.finding import Finding, ok, warning, wrong
 from workers.resources import Resources
@@ -83,7 +84,12 @@ def check_search(resources: Resources) -> Finding:
     settings = resources.settings
     path = settings.search_path
     if path is not None and not path.exists():
-        return ok("search", f"{path} is not there yet; the first transcript makes it")
+        with resources.ledger.read() as tx:
+            first = transcripts.batch(tx, after_id=0, most=1)
+        if not first or first[0][0].state != State.INDEXED:
+            return ok("search", f"{path} is not there yet; the first transcript makes it")
+        fix = "Search where the workers of role index run, it is there; if it was lost, `retroscribe reindex` there."
+        return warning("search", f"{path} is not there, but transcripts have been indexed", fix)
     where = path or f"the index {settings.search_index} at {settings.search_url}"
     if path is None:
         resources.index.check()  # quick, while the embedded one would be read through
