@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.support.task_events import listening
 from workers.model import CallClass, State
 
 WORKERS = ("pipeline", "index", "control")
+#: Only when there are enough of them, or at the end.
+SELDOM = {"workers.consumer:EVENTS_WAIT_SECONDS": 3600}
 #: The worker would otherwise be waited for 28 s.
 CUT_SHORT = {"workers.app:STOP_SECONDS": 4}
 
@@ -57,64 +60,62 @@ def assert_goes_on_as_if_nothing_had_been(fleet: Fleet, backfill: str) -> None:
     assert_nothing_lost_nothing_twice(fleet, backfill)
 
 
-def test_a_deploy_in_the_middle_of_a_run_ends_each_part_in_time_and_leaves_no_outcome_unknown(fleet: Fleet) -> None:
+def told(bunches: list[list[dict[str, Any]]]) -> tuple[set[str], set[str]]:
+    """The tasks that began and those that ended, by what Flower hears."""
+    events = [event for bunch in bunches for event in bunch]
+    started = {event["uuid"] for event in events if event["type"] == "task-started"}
+    ended = {event["uuid"] for event in events if event["type"] in {"task-succeeded", "task-failed", "task-retried"}}
+    return started, ended
+
+
+def uncounted(fleet: Fleet) -> int:
+    """How many submissions the API has seen that the metrics have not."""
+    by_status = fleet.resources.calls.read()[CallClass.SUBMIT].by_status
+    return int(fleet.sandbox.totals()["submits"]) - sum(by_status.values())
+
+
+def test_a_deploy_in_the_middle_of_a_run_ends_each_part_in_time_with_all_told_and_no_outcome_unknown(
+    fleet: Fleet,
+) -> None:
+    fleet.kill(*WORKERS)  # which forget what they have not told
     fleet.broker.wipe()  # of the messages in the hands of workers that other tests killed
-    calls_are_under_way(fleet, "deployed")
+    with listening(fleet.broker) as heard:
+        fleet.start(*WORKERS, constants=SELDOM)
+        before = uncounted(fleet)
+        calls_are_under_way(fleet, "deployed")
 
-    fleet.signal(signal.SIGTERM, *PARTS)
-    codes = fleet.ends(*PARTS)
+        fleet.signal(signal.SIGTERM, *PARTS)
+        codes = fleet.ends(*PARTS)
 
+        started, ended = told(heard.bunches())
     assert codes == dict.fromkeys(PARTS, 0)
     assert fleet.states("deployed")[State.SUBMITTING] == 0
     assert not was_cut_short(fleet, "pipeline")
     with fleet.broker.client() as broker:
         assert broker.hlen("unacked") == 0
+    assert len(started) > 40
+    assert started == ended
+    assert uncounted(fleet) == before
     fleet.heal()
     assert_goes_on_as_if_nothing_had_been(fleet, "deployed")
 
 
-@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
-def test_workers_tell_flower_in_bunches_and_before_they_end_how_each_task_ended(*, fleet: Fleet, busy: bool) -> None:
+def test_events_of_tasks_go_out_in_bunches_and_the_last_ones_before_a_worker_ends(fleet: Fleet) -> None:
     fleet.kill(*WORKERS)
     with listening(fleet.broker) as heard:
-        fleet.start(*WORKERS, constants={"workers.consumer:EVENTS_WAIT_SECONDS": 3600})
-        if busy:
-            calls_are_under_way(fleet, "told-busy")
-        else:
-            fleet.ask("told-idle", 40)
-            fleet.finish("told-idle")
+        fleet.start(*WORKERS, constants=SELDOM)
+        fleet.ask("idle", 40)
+        fleet.finish("idle")
 
         fleet.signal(signal.SIGTERM, *WORKERS)
         fleet.ends(*WORKERS)
 
         bunches = heard.bunches()
-    told = [(event["uuid"], event["type"]) for bunch in bunches for event in bunch]
-    started = {task for task, kind in told if kind == "task-started"}
-    ended = {task for task, kind in told if kind in {"task-succeeded", "task-failed", "task-retried"}}
+    started, ended = told(bunches)
     assert len(started) > 40
     assert started == ended
-    assert len(bunches) < len(told) / 8
+    assert len(bunches) < len(started) / 4
     fleet.heal()
-    assert_goes_on_as_if_nothing_had_been(fleet, f"told-{'busy' if busy else 'idle'}")
-
-
-def test_a_deploy_leaves_no_call_out_of_the_metrics(fleet: Fleet) -> None:
-    fleet.kill("pipeline")  # which forgets what it has not told
-    fleet.start("pipeline")
-
-    def uncounted() -> int:
-        by_status = fleet.resources.calls.read()[CallClass.SUBMIT].by_status
-        return int(fleet.sandbox.totals()["submits"]) - sum(by_status.values())
-
-    before = uncounted()
-    calls_are_under_way(fleet, "counted-deploy")
-
-    fleet.signal(signal.SIGTERM, "pipeline")
-
-    assert fleet.ends("pipeline") == {"pipeline": 0}
-    assert uncounted() == before
-    fleet.heal()
-    assert_goes_on_as_if_nothing_had_been(fleet, "counted-deploy")
 
 
 def test_a_worker_that_fails_ends_with_an_exit_code_that_says_so(fleet: Fleet) -> None:

@@ -188,9 +188,12 @@ def test_a_refusal_of_the_client_stops_the_fleet_fails_nothing_and_is_lifted_by_
     after = sandbox.stats()
     assert [after[one] - seen[one] for one in ("submits", "media_lookups", "tokens_issued")] == [0, 0, 0]
     assert set(states(desk)) <= {State.PENDING, State.QUEUED, State.VALIDATED}
+    # Two tokens may arrive closer together than their permits were given, which the sandbox minds.
+    sandbox.reset()
     assert not work_on(elsewhere, probe(elsewhere))
     assert halt(desk) is not None
 
+    sandbox.reset()
     sandbox.faults()
     message = probe(elsewhere)
     assert work_on(elsewhere, message)
