@@ -46,7 +46,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def _for_redis() -> dict[str, Any]:
     return {
         "broker_transport_options": _REDIS_TRANSPORT,
-        # Not with RabbitMQ: a full bunch is sent by the thread that filled it, and its connections belong to one thread.
+        # Not with RabbitMQ: the thread that fills a bunch sends it, and connections to RabbitMQ belong to one thread.
         "worker_consumer": "workers.consumer:Consumer",
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in queues.ALL],
     }
