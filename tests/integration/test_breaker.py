@@ -21,7 +21,7 @@ from tests.support.desk import BY, Desk
 from tests.support.eventually import eventually
 from tests.support.sandbox import Sandbox
 from tests.support.sandbox_calls import GOOD, IDS, MISSING
-from workers.errors import ApiUnreachable, RateLimited, ScopeMissing
+from workers.errors import ApiRateLimited, ApiUnreachable, RateLimited, ScopeMissing
 from workers.ledger import controls, recordings
 from workers.model import CallClass, Recording, State
 from workers.pipeline import api
@@ -81,7 +81,10 @@ def work_on(desk: Desk, message: dict[str, Any]) -> bool:
     """Runs the steps of a message as a worker does; whether the recording was submitted."""
     ids = message["recording_id"], message["epoch"]
     looked_up = message["task"] != task_names.VALIDATE or validate(desk.resources, *ids, by=BY)
-    return looked_up and submit(desk.resources, *ids, by=BY)
+    try:
+        return looked_up and submit(desk.resources, *ids, by=BY)
+    except ApiRateLimited:  # two tokens arrived closer together than their permits; a worker tries again too
+        return submit(desk.resources, *ids, by=BY)
 
 
 def submit_now(desk: Desk, recording: Recording) -> bool:
@@ -188,12 +191,9 @@ def test_a_refusal_of_the_client_stops_the_fleet_fails_nothing_and_is_lifted_by_
     after = sandbox.stats()
     assert [after[one] - seen[one] for one in ("submits", "media_lookups", "tokens_issued")] == [0, 0, 0]
     assert set(states(desk)) <= {State.PENDING, State.QUEUED, State.VALIDATED}
-    # Two tokens may arrive closer together than their permits were given, which the sandbox minds.
-    sandbox.reset()
     assert not work_on(elsewhere, probe(elsewhere))
     assert halt(desk) is not None
 
-    sandbox.reset()
     sandbox.faults()
     message = probe(elsewhere)
     assert work_on(elsewhere, message)
