@@ -284,4 +284,4 @@ def test_the_first_transcript_of_a_recording_stays(ledger: Ledger) -> None:
     with ledger.write() as tx:
         transcripts.keep(tx, recording.id, Transcript("t-1", ()), events.pack(b"first"))
         transcripts.keep(tx, recording.id, Transcript("t-2", ()), events.pack(b"second"))
-        assert transcripts.payload(tx, recording.id) == b"first"
+        assert transcripts.payloads(tx, [recording.id]) == {recording.id: b"first"}

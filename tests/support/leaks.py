@@ -45,9 +45,9 @@ def _said(fleet: Fleet) -> Iterator[str]:
     """A piece of each transcript."""
     with fleet.resources.ledger.read() as tx:
         ids = tx.execute(select(tables.transcripts.c.recording_id)).scalars().all()
-        payloads = [transcripts.payload(tx, one) for one in ids]
-    for payload in payloads:
-        transcript = parse_event(payload).transcript if payload else None
+        payloads = transcripts.payloads(tx, ids)
+    for payload in payloads.values():
+        transcript = parse_event(payload).transcript
         longest = max((segment.text for segment in transcript.segments), key=len, default="") if transcript else ""
         if len(longest) >= _SAID:
             yield longest

@@ -12,21 +12,17 @@ from workers.ledger.statements import insert_or_ignore
 from workers.ledger.tables import recordings, transcripts
 from workers.model import Recording, State, Transcript
 
-_PAYLOAD: Final = select(transcripts.c.payload).where(transcripts.c.recording_id == bindparam("recording_id"))
+_SPOKEN: Final = (
+    query().add_columns(transcripts.c.payload).join(transcripts, transcripts.c.recording_id == recordings.c.id)
+)
 _SEARCHABLE: Final = recordings.c.state.in_([State.COMPLETED, State.INDEXED])
 _BATCH: Final = (
-    query()
-    .add_columns(transcripts.c.payload)
-    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
-    .where(transcripts.c.recording_id > bindparam("after_id"), _SEARCHABLE)
+    _SPOKEN.where(transcripts.c.recording_id > bindparam("after_id"), _SEARCHABLE)
     .order_by(transcripts.c.recording_id)
     .limit(bindparam("most"))
 )
 _BATCH_OF: Final = (
-    query()
-    .add_columns(transcripts.c.payload)
-    .join(transcripts, transcripts.c.recording_id == recordings.c.id)
-    .where(
+    _SPOKEN.where(
         recordings.c.backfill_id == bindparam("backfill_id"),
         recordings.c.state == State.INDEXED,
         recordings.c.id > bindparam("after_id"),
@@ -70,9 +66,3 @@ def payloads(tx: Connection, recording_ids: Collection[int]) -> dict[int, bytes]
     mine = select(transcripts.c.recording_id, transcripts.c.payload)
     rows = tx.execute(mine.where(transcripts.c.recording_id.in_(recording_ids)))
     return {row.recording_id: zlib.decompress(row.payload) for row in rows}
-
-
-def payload(tx: Connection, recording_id: int) -> bytes | None:
-    """The event that carried the recording's transcript, as received."""
-    kept = tx.execute(_PAYLOAD, {"recording_id": recording_id}).scalar()
-    return None if kept is None else zlib.decompress(kept)

@@ -170,11 +170,11 @@ def _write(resources: Resources, found: Sequence[Recording]) -> int:
     for start in range(0, len(found), TOGETHER):
         some = found[start : start + TOGETHER]
         with resources.ledger.read() as tx:
-            payloads = {one.id: transcripts.payload(tx, one.id) for one in some}
+            payloads = transcripts.payloads(tx, [one.id for one in some])
         documents = [
-            document_of(one, transcript_of(payload), indexed_at=one.indexed_at or one.created_at)
+            document_of(one, transcript_of(payloads[one.id]), indexed_at=one.indexed_at or one.created_at)
             for one in some
-            if (payload := payloads[one.id]) is not None
+            if one.id in payloads
         ]
         resources.index.upsert(documents)
         take_back_forgotten(resources, [one.id for one in some])
