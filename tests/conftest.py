@@ -12,6 +12,7 @@ import pytest
 import redis
 import uvicorn
 
+from config.genesys import GenesysSettings
 from config.logging import AUDIT_LOGGER
 from config.settings import load_settings
 from config.urls import kombu_url
@@ -28,8 +29,8 @@ from workers.resources import Resources
 
 MakeResources = Callable[..., Resources]
 
-# These stay from test to test: what Celery has declared, and the sandbox's token with its limit of one a second.
-KEPT_KEYS = (b"_kombu.", b"retroscribe:token:")
+# What Celery has declared stays from test to test.
+KEPT_KEYS = b"_kombu."
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -125,11 +126,22 @@ def sandbox(shared_sandbox: Sandbox) -> Sandbox:
     return shared_sandbox
 
 
+def _of_the_sandbox(key: bytes, request: pytest.FixtureRequest) -> bool:
+    """Its token and that one's limit of one a second stay too; not those of a server that had another's port before."""
+    if not (key.startswith(b"retroscribe:token:") or key.endswith(b":token")):
+        return False
+    env = request.getfixturevalue("shared_sandbox").env
+    settings = GenesysSettings(base_url=env["GENESYS_BASE_URL"], client_id=env["GENESYS_CLIENT_ID"])
+    return settings.client_key.encode() in key
+
+
 @pytest.fixture
-def broker(shared_valkey: Valkey) -> Iterator[redis.Redis]:
+def broker(request: pytest.FixtureRequest, shared_valkey: Valkey) -> Iterator[redis.Redis]:
     """An empty broker, to which this process's Celery app sends."""
     with shared_valkey.client() as client:
-        stale = [key for key in client.scan_iter() if not key.startswith(KEPT_KEYS) and not key.endswith(b":token")]
+        stale = [
+            key for key in client.scan_iter() if not key.startswith(KEPT_KEYS) and not _of_the_sandbox(key, request)
+        ]
         if stale:
             client.delete(*stale)
         before = app.conf.broker_url
