@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,13 +30,18 @@ class WebhookReceiver:
         self.bodies: list[dict[str, Any]] = []
         self.answers: list[int] = []
         receiver = self
+        # What a server that had this port before is still sent does not belong here.
+        own = f"/{uuid.uuid4().hex}"
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.paths.append(self.path)
-                receiver.bodies.append(json.loads(body))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                if self.path.startswith(f"{own}/"):
+                    receiver.paths.append(self.path.removeprefix(own))
+                    receiver.bodies.append(json.loads(body))
+                    self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                else:
+                    self.send_response(404)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -43,7 +49,7 @@ class WebhookReceiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.uri = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+        self.uri = f"http://127.0.0.1:{self.server.server_address[1]}{own}/hook"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
