@@ -46,8 +46,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def _for_redis() -> dict[str, Any]:
     return {
         "broker_transport_options": _REDIS_TRANSPORT,
-        # Not with RabbitMQ: the thread that fills a bunch sends it, and connections to RabbitMQ belong to one thread.
-        "worker_consumer": "workers.consumer:Consumer",
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in queues.ALL],
     }
 
@@ -87,6 +85,7 @@ def _for_any_broker(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_prefetch_multiplier": 1,
         "worker_pool": "threads",
+        "worker_consumer": "workers.consumer:Consumer",
         "worker_disable_rate_limits": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

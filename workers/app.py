@@ -17,7 +17,7 @@ STOP_SECONDS: Final = 28
 
 settings = load_settings()
 kombu_fix.apply()
-app = Celery("retroscribe", task_cls="workers.base:BaseTask")
+app = Celery("retroscribe", task_cls="workers.base:BaseTask", events="workers.consumer:Events")
 app.conf.update(celery_settings(settings))
 
 

@@ -1,9 +1,12 @@
-"""The part of a worker that talks to the broker: Celery's own, with the events of tasks sent in bunches."""
+"""The part of a worker that talks to the broker: Celery's own, with one thread sending events of tasks in bunches."""
 
+import sys
 import time
 from typing import Any, Final
 
 from celery import bootsteps
+from celery.app import events
+from celery.events import dispatcher
 from celery.worker import consumer
 
 #: Flower hears of a task so late at most; a person who looks does not notice.
@@ -13,12 +16,30 @@ _celerys: Any = consumer.Consumer  # celery-types lacks most of it
 _RUNNING: Final[int] = vars(bootsteps)["RUN"]
 
 
+class Dispatcher(dispatcher.EventDispatcher):
+    """Sends bunches when the loop's own thread says so, however full one is.
+
+    Celery has a full bunch sent by the thread that filled it. RabbitMQ confirms what is sent, and the loop reads from
+    the same connection: it may take the confirmation that the other thread then waits for, with the lock that every
+    task needs, for ever. There are never more events than those of the tasks that a worker takes in 50 ms.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.buffer_limit = sys.maxsize
+
+
+class Events(events.Events):
+    """What `app.events` is, with the dispatcher above."""
+
+    dispatcher_cls = "workers.consumer:Dispatcher"
+
+
 class Consumer(_celerys):  # type: ignore[misc]
     """Celery sends nearly each event by itself, three a task, which took a fifth of a busy worker's time.
 
     Here an event waits for those of the next 50 ms. What a worker that is killed has not sent is lost to Flower, as
-    with Celery's own; one that is asked to stop sends all. A full bunch is sent at once by the thread that filled it,
-    which Redis connections bear and RabbitMQ's do not, so config uses this class with Redis only.
+    with Celery's own; one that is asked to stop sends all.
     """
 
     _flush_due: float = 0.0

@@ -177,6 +177,7 @@ def test_what_is_tried_again_waits_in_the_server_and_keeps_its_lane(fleet: Fleet
 
 def test_a_server_killed_and_started_again_in_the_middle_ends_no_process(fleet: Fleet) -> None:
     pids = fleet.pids()
+    fleet.sandbox.faults(slow_seconds=0.2)  # else none may be under way whenever one looks
     for _ in range(3):
         fleet.ask("restarted", 60)
         eventually(lambda: fleet.states("restarted")[State.SUBMITTING], what="calls under way")
