@@ -13,8 +13,7 @@ from workers.resources import get_resources
 def run_index(self: BaseTask, /, *, recording_id: int, media_id: str, **later: object) -> str | None:
     """Applies the recording's events and writes its document."""
     resources = get_resources()
-    index(resources, recording_id, by=self.actor)
-    return outcome(resources, recording_id)
+    return outcome(resources, recording_id, index(resources, recording_id, by=self.actor))
 
 
 @app.task(name=task_names.POLL, bind=True, base=BaseTask)

@@ -12,5 +12,4 @@ from workers.resources import get_resources
 def run(self: BaseTask, /, *, recording_id: int, media_id: str, epoch: int, **later: object) -> str | None:
     """Sets when the accepted recording is looked at again."""
     resources = get_resources()
-    track(resources, recording_id)
-    return outcome(resources, recording_id)
+    return outcome(resources, recording_id, track(resources, recording_id))

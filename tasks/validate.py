@@ -12,6 +12,7 @@ from workers.resources import get_resources
 def run(self: BaseTask, /, *, recording_id: int, media_id: str, epoch: int, **later: object) -> str | None:
     """Looks the media up and decides whether it can be transcribed."""
     resources = get_resources()
-    if not validate(resources, recording_id, epoch, by=self.actor):
+    validated = validate(resources, recording_id, epoch, by=self.actor)
+    if validated is None:
         self.stop_chain()
-    return outcome(resources, recording_id)
+    return outcome(resources, recording_id, validated)

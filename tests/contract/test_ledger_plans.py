@@ -7,7 +7,18 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.support.desk import BY, request
-from workers.ledger import backfills, canaries, comparing, course, events, funnel, handout, listing, transcripts
+from workers.ledger import (
+    backfills,
+    canaries,
+    comparing,
+    course,
+    events,
+    funnel,
+    handout,
+    listing,
+    recordings,
+    transcripts,
+)
 from workers.ledger.engine import Ledger
 from workers.model import Lane, Reason, State
 
@@ -105,6 +116,16 @@ def test_recordings_are_gone_through_by_ref_without_sorting_them(steps: Steps) -
     assert searched("INDEX sqlite_autoindex_recordings_2 (ref=?)") in steps(
         lambda tx: comparing.by_refs(tx, ["a", "b"])
     )
+
+
+def test_what_is_due_is_found_among_what_the_sweep_looks_at(steps: Steps) -> None:
+    due = steps(lambda tx: recordings.due(tx, State.COMPLETED, 1.0, 20))
+
+    assert searched("INDEX recordings_to_sweep (state=? AND due_at<?)") in due
+    assert not [step for step in due if step.startswith(("SCAN", "USE"))]
+    assert steps(lambda tx: recordings.is_any_due(tx, State.COMPLETED, 1.0)) == {
+        searched("COVERING INDEX recordings_to_sweep (state=? AND due_at<?)")
+    }
 
 
 def test_what_has_come_is_found_among_what_waits(steps: Steps) -> None:

@@ -42,6 +42,9 @@ def query() -> Select[Any]:
 
 _GET: Final = query().where(recordings.c.id == bindparam("id"))
 _LOCK: Final = _GET.with_for_update(of=recordings, key_share=True)
+_IS_DUE: Final = IS_SWEPT & (recordings.c.state == bindparam("state")) & (recordings.c.due_at <= bindparam("now"))
+_DUE: Final = query().where(_IS_DUE).order_by(recordings.c.due_at).limit(bindparam("most"))
+_ANY_DUE: Final = select(recordings.c.id).where(_IS_DUE).limit(1)
 _NOTE: Final = insert(transitions)
 
 
@@ -167,9 +170,13 @@ def resend(tx: Connection, recording: Recording, *, by: str, due_at: float) -> R
 
 def due(tx: Connection, state: State, now: float, most: int) -> list[Recording]:
     """Handed-out recordings of a state in SWEPT whose `due_at` has passed, the longest overdue first."""
-    passed = query().where(IS_SWEPT, recordings.c.state == state, recordings.c.due_at <= now)
-    rows = tx.execute(passed.order_by(recordings.c.due_at).limit(most)).mappings()
+    rows = tx.execute(_DUE, {"state": state, "now": now, "most": most}).mappings()
     return [from_row(row) for row in rows]
+
+
+def is_any_due(tx: Connection, state: State, now: float) -> bool:
+    """Whether `due` would find one."""
+    return tx.execute(_ANY_DUE, {"state": state, "now": now}).first() is not None
 
 
 def those_in(tx: Connection, recording_ids: Collection[int], state: State) -> list[Recording]:

@@ -23,8 +23,10 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 100
 
 
-def index(resources: Resources, recording_id: int, *, by: str) -> None:
+def index(resources: Resources, recording_id: int, *, by: str) -> Recording | None:
     """Applies waiting events; a completed recording's document is written and the recording is `indexed`.
+
+    Gives the recording as it is then, None where somebody else may have moved it meanwhile.
 
     Others whose events have come meanwhile are taken along, and those that have waited for the index: their own
     messages find nothing to do then. When it returns, the document is durable, or the recording is `completed` with a
@@ -33,7 +35,7 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
     """
     recording = apply_waiting(resources, recording_id, by=by)
     if recording is None:
-        return
+        return None
     if recording.state == State.TRANSCRIBING and recording.due_at is not None and recording.due_at <= time.time():
         dispatch.send_poll(recording.id, recording.media_id)  # it ended, but the event brought no result
     elif recording.state == State.COMPLETED:
@@ -41,22 +43,24 @@ def index(resources: Resources, recording_id: int, *, by: str) -> None:
         waited = _overdue(resources, BATCH - 1 - len(come))
         # By id: whoever changes many rows does so in one order, else two of them could wait for each other for ever.
         together = sorted({one.id: one for one in (*waited, *come, recording)}.items())
-        _write(resources, dict(together), by=by)
+        return _write(resources, dict(together), by=by).get(recording.id)
     elif recording.state == State.FORGOTTEN:
         take_back(resources, [recording.ref])  # whoever wrote its document may have died before taking it back
+    return recording
 
 
 def _overdue(resources: Resources, most: int) -> list[Recording]:
     """Completed recordings whose moment has passed, such as after an outage; the sweep does not ask for them then."""
     with resources.ledger.read() as tx:
-        if not most or not recordings.due(tx, State.COMPLETED, time.time(), 1):
+        if not most or not recordings.is_any_due(tx, State.COMPLETED, time.time()):
             return []
     with resources.ledger.write() as tx:
         due = sorted(recordings.due(tx, State.COMPLETED, time.time(), most), key=lambda one: one.id)
         return [one for one in due if recordings.amend(tx, one, due_at=after(UNINDEXED_SECONDS))]
 
 
-def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> None:
+def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str) -> dict[int, Recording]:
+    """Writes the documents of these recordings by id; gives those that are indexed thereby."""
     with resources.ledger.read() as tx:
         payloads = transcripts.payloads(tx, list(completed))
     # Of one that was forgotten since there is none any more.
@@ -72,7 +76,7 @@ def _write(resources: Resources, completed: Mapping[int, Recording], *, by: str)
         reasons = {document.ref: str(error) for document in documents}
     _put_off(resources, [one for one in completed.values() if one.ref in reasons], reasons)
     stored = {id_: one for id_, one in spoken.items() if completed[id_].ref not in reasons}
-    _indexed(resources, completed, stored, by=by)
+    return _indexed(resources, completed, stored, by=by)
 
 
 def _put_off(resources: Resources, left: Sequence[Recording], reasons: Mapping[str, str]) -> None:
@@ -88,17 +92,17 @@ def _put_off(resources: Resources, left: Sequence[Recording], reasons: Mapping[s
 
 def _indexed(
     resources: Resources, completed: Mapping[int, Recording], stored: Mapping[int, Transcript], *, by: str
-) -> None:
+) -> dict[int, Recording]:
     if not stored:
-        return
+        return {}
     with resources.ledger.write() as tx:
         moved = [
             recordings.move(tx, completed[id_], State.INDEXED, by=by, reason=completed[id_].reason) for id_ in stored
         ]
-        done = [recording for recording in moved if recording]
-        for recording in done:
+        done = {recording.id: recording for recording in moved if recording}
+        for recording in done.values():
             audit(recording, stored[recording.id])
-    for recording in done:
+    for recording in done.values():
         transcript = stored[recording.id]
         log.info(
             "recording_indexed",
@@ -106,7 +110,8 @@ def _indexed(
             transcription_id=transcript.transcription_id,
             words=transcript.words,
         )
-    _take_back(resources, stored.keys() - {recording.id for recording in done})
+    _take_back(resources, stored.keys() - done.keys())
+    return done
 
 
 def _take_back(resources: Resources, overtaken: set[int]) -> None:

@@ -26,8 +26,8 @@ from workers.resources import Resources
 log = structlog.get_logger(__name__)
 
 
-def validate(resources: Resources, recording_id: int, epoch: int, *, by: str) -> bool:
-    """Moves a queued recording to `validated` or `rejected`; True when its chain goes on.
+def validate(resources: Resources, recording_id: int, epoch: int, *, by: str) -> Recording | None:
+    """Moves a queued recording to `validated` or `rejected`; gives it when its chain goes on.
 
     A message whose epoch is not the recording's does nothing, and one of a paused backfill gives its recording back.
     Raises Retryable with its delay for a call to be tried again soon; safe to repeat.
@@ -36,24 +36,24 @@ def validate(resources: Resources, recording_id: int, epoch: int, *, by: str) ->
         recording = recordings.get(tx, recording_id)
         leave = api.leave(tx, resources, recording) if recording else api.Leave.CLEAR
     if recording is None or recording.epoch != epoch:
-        return False
+        return None
     if recording.state != State.QUEUED or stands_still(resources, recording, by=by):
-        return recording.state == State.VALIDATED  # done before, but the next step's message may be lost
+        # Done before, but the next step's message may be lost.
+        return recording if recording.state == State.VALIDATED else None
     if leave == api.Leave.HALTED:
         give_back(resources, recording, HALT_CHECK_SECONDS, reason=Reason.HALTED, detail=None, by=by)
-        return False
+        return None
     media = _look_up(resources, recording, by=by)
     if media is None:
-        return False
+        return None
     if leave == api.Leave.PROBE:
         api.lift_halt(resources, CallClass.MEDIA)
     problem = judge(media, resources.settings)
     if problem:
         _reject(resources, recording, *problem, by=by, media=media)
-        return False
+        return None
     with resources.ledger.write() as tx:
-        moved = recordings.move(tx, recording, State.VALIDATED, by=by, due_at=after(OUT_SECONDS), **_facts(media))
-    return moved is not None
+        return recordings.move(tx, recording, State.VALIDATED, by=by, due_at=after(OUT_SECONDS), **_facts(media))
 
 
 def _look_up(resources: Resources, recording: Recording, *, by: str) -> Media | None:
