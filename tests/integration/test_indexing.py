@@ -171,7 +171,7 @@ def test_a_worker_that_died_before_taking_a_forgotten_document_back_leaves_it_to
     recording = heard(desk, GOOD[0])
     watched.before = lambda: forget(desk, recording)
     with monkeypatch.context() as death:
-        death.setattr("workers.pipeline.index._indexed", lambda *_, **__: None)
+        death.setattr("workers.pipeline.index._indexed", lambda *_, **__: {})
         index(desk.resources, recording.id, by=BY)
     assert found(desk, media_id=GOOD[0]) == {GOOD[0]}
 

@@ -57,13 +57,14 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with _translated(), self._durably(), self._turn, self._writer.begin() as tx:
+        # Others wait for what is done in the turn, so a connection is there before it and given back after it.
+        with _translated(), self._durably(), self._writer.connect() as tx, self._turn, tx.begin():
             yield tx
 
     @contextmanager
     def write_many(self) -> Iterator[Connection]:
         """As `write`, for hundreds of new rows; whoever has written many calls `checkpoint` now and then."""
-        with _translated(), self._durably(), self._turn, self._bulk_writer.begin() as tx:
+        with _translated(), self._durably(), self._bulk_writer.connect() as tx, self._turn, tx.begin():
             yield tx
 
     def checkpoint(self) -> None:

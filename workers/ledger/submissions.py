@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select
@@ -17,16 +17,17 @@ REFUSED: Final = "refused"
 NOT_SENT: Final = "not_sent"
 UNKNOWN: Final = "unknown"
 
-_INSERT: Final = insert(submissions)
 _LATEST: Final = (
     select(submissions)
     .where(submissions.c.recording_id == bindparam("recording_id"))
     .order_by(submissions.c.number.desc())
     .limit(1)
 )
-_NEXT_NUMBER: Final = select(func.coalesce(func.max(submissions.c.number), 0) + 1).where(
-    submissions.c.recording_id == bindparam("recording_id")
+_OTHERS: Final = submissions.alias("others")
+_NEXT_NUMBER: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).where(
+    _OTHERS.c.recording_id == bindparam("of_recording")
 )
+_INSERT: Final = insert(submissions).values(number=_NEXT_NUMBER.scalar_subquery())
 _BY_ID: Final = select(submissions).where(submissions.c.id == bindparam("id"))
 _LOCK: Final = _BY_ID.with_for_update(key_share=True)
 _BY_CALLBACK_REF: Final = select(submissions).where(submissions.c.callback_ref == bindparam("ref"))
@@ -68,8 +69,7 @@ class Submission:
 def open_next(tx: Connection, recording_id: int, *, callback_ref: str, epoch: int, request_digest: bytes) -> int:
     """Writes the intent to send one POST, before its socket opens; gives the submission's id."""
     row = {"recording_id": recording_id, "callback_ref": callback_ref, "epoch": epoch, "request_digest": request_digest}
-    number = tx.execute(_NEXT_NUMBER, {"recording_id": recording_id}).scalar_one()
-    result = tx.execute(_INSERT, {**row, "number": number, "sent_at": time.time(), "outcome": OPEN})
+    result = tx.execute(_INSERT, {**row, "of_recording": recording_id, "sent_at": time.time(), "outcome": OPEN})
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101 one row was inserted
     return int(key[0])
@@ -104,13 +104,15 @@ def settle(
     if before.sends > 1 and outcome in (NOT_SENT, REFUSED):
         outcome = UNKNOWN
     known = before.outcome == ACCEPTED  # another proof of the same comes later
+    if known and http_status is None and transcription_id in (None, before.transcription_id):
+        return before
     values: dict[str, Any] = {"outcome": outcome, "settled_at": before.settled_at if known else time.time()}
     if http_status is not None:
         values |= {"http_status": http_status, "correlation_id": correlation_id}
     if transcription_id is not None and before.transcription_id is None and owner(tx, transcription_id) is None:
         values["transcription_id"] = transcription_id
     change(tx, submissions, {"id": submission_id}, values)
-    return get(tx, submission_id)
+    return replace(before, **values)
 
 
 def note_failed(tx: Connection, submission: Submission, transcription_id: str) -> None:

@@ -45,7 +45,7 @@ def record(tx: Connection, resources: Resources, fact: Acceptance, *, by: str, r
         return False
     recording = recordings.lock(tx, submission.recording_id)
     assert recording is not None  # noqa: S101 rows are never deleted
-    new = submissions.owner(tx, fact.transcription_id) is None
+    new = recording.transcription_id is not None and submissions.owner(tx, fact.transcription_id) is None
     if submission.outcome in (submissions.NOT_SENT, submissions.REFUSED):
         spending.count_again(tx, recording, submission.epoch)
     submission = submissions.settle(
