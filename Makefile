@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTS := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 STAMP := .venv/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header
+	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 
 .PHONY: help setup lock check test test-all coverage test-containers demo bench clean
 
