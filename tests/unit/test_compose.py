@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from typer.main import get_command
 
 from config import queues
@@ -198,11 +200,26 @@ def test_the_lock_of_the_image_has_all_that_the_project_wants_there() -> None:
     names = {re.split(r"[\[><=]", requirement)[0] for requirement in wanted}
 
     without_a_condition = re.findall(
-        r"^([a-z0-9-]+)==[^ ]+ \\$", (HOUSE / "requirements.image.lock").read_text(), re.MULTILINE
+        r"^([a-z0-9-]+)(?:\[.+\])?==[^ ]+ \\$", (HOUSE / "requirements.image.lock").read_text(), re.MULTILINE
     )
 
     assert names <= set(without_a_condition)
     assert all(f"--extra {extra} " in (HOUSE / "Makefile").read_text() for extra in EXTRAS)
+
+
+def test_the_lock_pins_each_extra_that_a_package_in_it_asks_for() -> None:
+    """For pip `coverage[toml]` is not `coverage`: it takes the newest, of which the lock has no hash, and gives up."""
+    pins = re.findall(r"^([a-z0-9-]+)\[(.+)\]==", (HOUSE / "requirements.lock").read_text(), re.MULTILINE)
+    pinned = {name: set(extras.split(",")) for name, extras in pins}
+    asked = [
+        wanted
+        for package in distributions()
+        for wanted in map(Requirement, package.requires or ())
+        if wanted.extras and _applies(wanted, pinned.get(package.name, set()))
+    ]
+
+    assert {wanted.name for wanted in asked} >= {"celery", "coverage", "kombu"}
+    assert [str(wanted) for wanted in asked if not wanted.extras <= pinned.get(wanted.name, set())] == []
 
 
 def test_each_file_that_is_no_module_is_packed() -> None:
@@ -225,4 +242,9 @@ def test_each_file_that_is_no_module_is_packed() -> None:
 def _locked(path: Path) -> dict[str, str]:
     """Each package with its pin and hashes, without the marker."""
     entries = re.split(r"\n(?=\S)", path.read_text().strip())
-    return {entry.partition("==")[0]: re.sub(r" ; .*", "", entry.partition("==")[2]) for entry in entries}
+    return {re.split(r"[\[=]", entry)[0]: re.sub(r" ; .*", "", entry.partition("==")[2]) for entry in entries}
+
+
+def _applies(wanted: Requirement, extras: set[str]) -> bool:
+    """Whether a package that is installed with these extras asks for it here."""
+    return wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras))
