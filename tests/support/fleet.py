@@ -50,7 +50,9 @@ QUICK: Final[Mapping[str, object]] = {
     "config.celery_settings:SWEEP_INTERVAL_SECONDS": 0.5,
     # Celery looks again for a lost broker after 2, 4, 6 ... 30 s; only the first, third to fifth of these differ.
     "kombu.connection:Connection._ensure_connection.__defaults__": (None, None, 0.2, 0.2, 1, None, True, None),
+    "workers.pipeline.api:PROBE_EVERY_SECONDS": 2.0,
     "workers.pipeline.postpone:OUT_SECONDS": 2.0,
+    "workers.pipeline.postpone:HALT_CHECK_SECONDS": 2.0,
     "workers.pipeline.applying:UNINDEXED_SECONDS": 2.0,
     "workers.pipeline.pump:LEASE_SECONDS": 2.0,
     "workers.pipeline.sweep:LEASE_SECONDS": 2.0,
