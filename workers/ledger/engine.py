@@ -57,14 +57,13 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        # Others wait for what is done in the turn, so a connection is there before it and given back after it.
-        with _translated(), self._durably(), self._writer.connect() as tx, self._turn, tx.begin():
+        with _translated(), self._durably(), self._turn, self._writer.begin() as tx:
             yield tx
 
     @contextmanager
     def write_many(self) -> Iterator[Connection]:
         """As `write`, for hundreds of new rows; whoever has written many calls `checkpoint` now and then."""
-        with _translated(), self._durably(), self._bulk_writer.connect() as tx, self._turn, tx.begin():
+        with _translated(), self._durably(), self._turn, self._bulk_writer.begin() as tx:
             yield tx
 
     def checkpoint(self) -> None:
