@@ -1,4 +1,4 @@
-"""What kombu does when a broken connection is closed twice, as Celery does it, with the cure and without."""
+"""What kombu does when a connection is closed twice, and how many Redis clients it makes: cured and as it is."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def test_kombu_still_needs_the_cure(valkey: Valkey) -> None:
     ended = run(CLOSES_TWICE, valkey, "bare")
 
     assert "AttributeError: 'NoneType' object has no attribute 'hostname'" in ended.stderr, (
-        "kombu no longer has the fault: remove workers/kombu_fix.py, its call in workers/app.py, and this file"
+        "kombu no longer has the fault: remove _meeting_a_closed_connection of workers/kombu_fix.py, with its tests"
     )
 
 
