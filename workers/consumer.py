@@ -2,17 +2,20 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Final
+from weakref import WeakSet
 
 from celery import bootsteps
 from celery.app import events
 from celery.events import dispatcher
-from celery.worker import consumer
+from celery.worker import consumer, state
 
 #: Flower hears of a task so late at most; a person who looks does not notice.
 EVENTS_WAIT_SECONDS: Final = 0.05
 
 _celerys: Any = consumer.Consumer  # celery-types lacks most of it
+_state: Any = state
 _RUNNING: Final[int] = vars(bootsteps)["RUN"]
 
 
@@ -35,6 +38,19 @@ class Events(events.Events):
     dispatcher_cls = "workers.consumer:Dispatcher"
 
 
+class Requests(WeakSet[Any]):
+    """What a worker has in its hands, to be gone through while threads of the pool begin and end tasks.
+
+    Celery 5.7 goes through its plain sets when a connection was lost. A task that ends at that moment then ends the
+    whole worker: "Set changed size during iteration", seen once in some thousand restarts of the broker.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        """Over those that are there now."""
+        references = list(self.data)  # type: ignore[attr-defined] # in one step, which no other thread comes between
+        return iter([request for reference in references if (request := reference()) is not None])
+
+
 class Consumer(_celerys):  # type: ignore[misc]
     """Celery sends nearly each event by itself, three a task, which took a fifth of a busy worker's time.
 
@@ -43,6 +59,11 @@ class Consumer(_celerys):  # type: ignore[misc]
     """
 
     _flush_due: float = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        for requests in (_state.reserved_requests, _state.active_requests, _state.scheduled_requests):
+            requests.__class__ = Requests  # in place: half of Celery holds them, or their methods, by name
+        super().__init__(*args, **options)
 
     def on_send_event_buffered(self) -> None:
         """Called after each event of a task, by the thread that had it."""
