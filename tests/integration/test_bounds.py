@@ -485,17 +485,18 @@ class TestQuietHours:
             assert handout.oldest_unsubmitted(tx) is not None
 
     def test_status_and_explain_say_until_when_it_waits(self, desk: Desk, command: DeskCommand) -> None:
-        desk.ask(["m-1"], bounds=Bounds(only_between=around(CLOSED)))
-        opens = around(CLOSED)[:5]
+        hours = around(CLOSED)
+        opens = hours[:5]
+        desk.ask(["m-1"], bounds=Bounds(only_between=hours))
 
-        assert f"goes only between {around(CLOSED)}: waits until {opens} UTC" in command("status", "q3").out
+        assert f"goes only between {hours}: waits until {opens} UTC" in command("status", "q3").out
         assert f"q3: waits until {opens} UTC" in command("status").out
         told = command("status", "q3", "--json").json
-        assert told["only_between"] == around(CLOSED)
+        assert told["only_between"] == hours
         assert abs(datetime.fromisoformat(told["opens_at"]).timestamp() - time.time() - 3 * HOUR) < 90
         assert 2.9 * HOUR < told["eta_seconds"] < 3.1 * HOUR
         explained = command("explain", "m-1").out
-        assert f"Backfill q3 goes only between {around(CLOSED)}: it waits until {opens} UTC." in explained
+        assert f"Backfill q3 goes only between {hours}: it waits until {opens} UTC." in explained
         assert "waits until" in follow._line(status(desk.resources, "q3"))
 
 
