@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -22,7 +23,7 @@ from tests.support.command import SETTINGS, bare_environment, run_command
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres
 from tests.support.sandbox import NO_TLS, Sandbox
-from workers.ledger import backfills, tables
+from workers.ledger import backfills, recordings, tables
 from workers.ledger.funnel import Funnel, funnel
 from workers.ledger.migrate import migrate
 from workers.ledger.states import NEEDS_PERSON, TERMINAL
@@ -220,7 +221,11 @@ class Fleet:
 
     def finish(self, backfill: str, timeout: float = 60) -> Counter[State]:
         """Waits until nothing more is to be done; gives how many recordings came to which end."""
-        eventually(lambda: self.ended(backfill) == self.funnel(backfill).total, timeout, f"the end of {backfill}")
+        try:
+            eventually(lambda: self.ended(backfill) == self.funnel(backfill).total, timeout, f"the end of {backfill}")
+        except AssertionError as error:
+            error.add_note(self._what_holds_up(backfill))
+            raise
         return self.states(backfill)
 
     def let_it_be_due(self, backfill: str) -> None:
@@ -237,6 +242,18 @@ class Fleet:
         those = (tables.backfills.c.name == backfill) & (tables.transitions.c.to_state == state)
         with self.resources.ledger.read() as tx:
             return int(tx.execute(select(func.count()).select_from(rows).where(those)).scalar_one())
+
+    def _what_holds_up(self, backfill: str) -> str:
+        """Which recordings have not ended, what waits in the broker, and how each part stands, to be read by people."""
+        with self.resources.ledger.read() as tx:
+            named = tables.backfills.c.name == backfill
+            waiting = recordings.query().where(named & tables.recordings.c.state.not_in(ENDS)).limit(5)
+            rows = [recordings.from_row(row) for row in tx.execute(waiting).mappings()]
+            histories = [[dict(step) for step in recordings.history(tx, row.id)] for row in rows]
+        with self.broker.client() as client:
+            lengths = {name: client.llen(name) for name in queues.ALL}
+        said = [f"{name}, exit {part.poll()}:\n{self.said(name)[-1500:]}" for name, part in self.processes.items()]
+        return "\n".join([f"at {time.time()}", f"{lengths}", *map(str, zip(rows, histories, strict=True)), *said])
 
     def receiver_is_ready(self) -> bool:
         try:
