@@ -72,5 +72,6 @@ def _value(client: Any, key: bytes) -> object:
         b"hash": client.hgetall,
         b"set": client.smembers,
         b"zset": lambda name: client.zrange(name, 0, -1),
+        b"none": lambda _: None,  # a queue that has been emptied meanwhile
     }
     return read[client.type(key)](key)
