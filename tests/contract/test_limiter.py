@@ -13,7 +13,8 @@ import redis
 from tests.support.eventually import eventually
 from tests.support.limits import GATE, PACE, connect, limiter, refused, warm
 from tests.support.valkey import Valkey
-from workers.errors import RateLimited
+from workers.errors import LedgerUnavailable, RateLimited
+from workers.limits.guard import permitted
 from workers.limits.limiter import Limiter
 from workers.model import CallClass, Lane
 
@@ -154,6 +155,17 @@ def test_canary_that_died_is_followed_by_another_when_its_lease_ends(client):
 
     assert heir.canary
     assert heir.slot - dead.slot >= 0.3
+
+
+def test_canary_that_ends_for_another_reason_than_the_apis_is_followed_at_once(client):
+    shared = limiter(client)
+    shared.close_gate(SUBMIT, 0, "429")
+
+    with pytest.raises(LedgerUnavailable), permitted(shared, SUBMIT):
+        raise LedgerUnavailable("It could not be written down.")
+
+    assert shared.acquire(SUBMIT, max_wait_seconds=1).canary
+    assert shared.snapshot(SUBMIT).probing
 
 
 def test_success_costs_no_round_trip_until_somebody_has_failed(client):

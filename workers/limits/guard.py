@@ -35,6 +35,7 @@ def permitted(
     """Waits for leave to make one call, and learns from how the block ends.
 
     A 429 closes the gate of the class for as long as the API said, calls that fail close it for 1, 2, 4 ... seconds.
+    A canary whose block ends for another reason than the API's is followed by another one at once.
     Raises RateLimited or LimiterUnavailable before the block, and what the block raises.
     """
     permit = limiter.acquire(call_class, lane=lane, max_wait_seconds=max_wait_seconds)
@@ -56,6 +57,10 @@ def permitted(
         raise
     except ApiError:
         limiter.settle(permit, ok=True)
+        raise
+    except BaseException:
+        if permit.canary:  # the ledger was away, say, which tells nothing of the API: the others need not wait
+            limiter.give_back(permit)
         raise
     limiter.settle(permit, ok=True)
 
