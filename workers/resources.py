@@ -86,7 +86,10 @@ class Resources:
     def tokens(self) -> TokenCache:
         with self._building:
             return TokenCache(
-                self.redis, key_prefix=f"retroscribe:token:{{{self.client_key}}}", fetch=self._fetch_token
+                self.redis,
+                key_prefix=f"retroscribe:token:{{{self.client_key}}}",
+                fetch=self._fetch_token,
+                permit=lambda: permitted(self.limiter, CallClass.TOKEN),
             )
 
     @cached_property
@@ -114,8 +117,7 @@ class Resources:
         return OpenSearchIndex(access, settings.search_index)
 
     def _fetch_token(self) -> tuple[str, float]:
-        with permitted(self.limiter, CallClass.TOKEN):
-            return self.client.fetch_token()
+        return self.client.fetch_token()  # built only by a process that needs one
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -168,24 +169,27 @@ def test_rejected_credentials_raise_although_the_old_token_lives(client: redis.R
         tokens.get()
 
 
-def test_the_hook_is_called_only_when_a_fetch_happens(client: redis.Redis) -> None:
+def test_a_permit_is_asked_for_only_when_a_fetch_happens(client: redis.Redis) -> None:
     calls: list[str] = []
-    tokens = cache(client, Api().fetch, before_fetch=lambda: calls.append("permit"))
+    tokens = cache(client, Api().fetch, permit=lambda: nullcontext(calls.append("permit")))
     tokens.get()
     tokens.get()
 
     assert calls == ["permit"]
 
 
-def test_a_lock_that_ran_out_while_the_hook_waited_fetches_nothing_twice(client: redis.Redis) -> None:
-    late = Api()
+def test_a_lock_that_ran_out_while_the_permit_was_waited_for_fetches_nothing_twice(client: redis.Redis) -> None:
+    late, used = Api(), []
 
-    def another_takes_over() -> None:
+    @contextmanager
+    def another_takes_over() -> Iterator[None]:
         client.delete(LOCK)
         cache(client, Api().fetch).get()
+        yield
+        used.append("permit")
 
-    assert cache(client, late.fetch, before_fetch=another_takes_over).get().value == "token-1"
-    assert late.minted == 0
+    assert cache(client, late.fetch, permit=another_takes_over).get().value == "token-1"
+    assert (late.minted, used) == (0, [])
 
 
 def test_a_token_that_is_over_at_once_still_serves_its_call(client: redis.Redis) -> None:

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,11 +44,15 @@ class TokenTimes:
     left_seconds: float
 
 
+class _LockLostError(Exception):
+    """Another process may be fetching; says to `permit` that no call was made."""
+
+
 class TokenCache:
     """One token for all processes that share a Redis and a `key_prefix`; any number of threads may call it.
 
-    `fetch` mints one (value, lifetime in seconds) within 25 s; `before_fetch` is called just before, and only when it
-    really happens: the place to wait for a permit. Both may raise errors of `workers.errors`.
+    `fetch` mints one (value, lifetime in seconds) within 25 s, inside `permit`, which is entered only for that and may
+    wait for leave to call. Both may raise errors of `workers.errors`.
     """
 
     def __init__(
@@ -56,21 +61,21 @@ class TokenCache:
         *,
         key_prefix: str,
         fetch: Callable[[], tuple[str, float]],
-        before_fetch: Callable[[], object] = lambda: None,
+        permit: Callable[[], AbstractContextManager[object]] = nullcontext,
         wait_seconds: float = 30.0,
     ) -> None:
         self._redis = client
         self._key = f"{key_prefix}:token"
         self._lock_key = f"{key_prefix}:token-lock"
         self._fetch = fetch
-        self._before_fetch = before_fetch
+        self._permit = permit
         self._wait_seconds = wait_seconds
 
     def get(self) -> AccessToken:
         """A token that lives; fetches one when it has less than 60 s left, or half of a lifetime under 120 s.
 
         One process fetches while the others go on with the old one, or, without one, wait for at most `wait_seconds`.
-        Raises what `fetch` and `before_fetch` raise, and Retryable when Redis is down or the wait was in vain.
+        Raises what `fetch` and `permit` raise, and Retryable when Redis is down or the wait was in vain.
         """
         try:
             return self._get()
@@ -120,19 +125,16 @@ class TokenCache:
     def _refresh(self, mark: str) -> AccessToken | None:
         """As holder of the lock: the new token, or the old one when it lives and fetching failed for now.
 
-        None when the lock ran out while `before_fetch` waited: somebody else may be at it.
+        None when the lock ran out while `permit` waited: somebody else may be at it.
         """
         old, fresh = self._read()
         pause = 0.0
         try:
             if old and fresh:
                 return old
-            self._before_fetch()
-            if not self._hold(mark, LOCK_SECONDS):
-                return None
-            began = time.monotonic()
-            value, lifetime = self._fetch()
-            self._store(value, lifetime, spent=time.monotonic() - began)
+            value, lifetime = self._mint(mark)
+        except _LockLostError:
+            return None
         except BaseException as error:
             # The lock stays for a moment, so that those who wait don't all ask an API that is in trouble.
             pause = _pause_after(error)
@@ -144,6 +146,16 @@ class TokenCache:
             self._hold(mark, pause)
         log.info("token_refreshed", lifetime_seconds=lifetime)
         return AccessToken(value)
+
+    def _mint(self, mark: str) -> tuple[str, float]:
+        """A new token and its lifetime, stored; raises _LockLostError when the lock ran out before a permit came."""
+        with self._permit():
+            if not self._hold(mark, LOCK_SECONDS):
+                raise _LockLostError
+            began = time.monotonic()
+            value, lifetime = self._fetch()
+        self._store(value, lifetime, spent=time.monotonic() - began)
+        return value, lifetime
 
     def _read(self) -> tuple[AccessToken | None, bool]:
         """The cached token and whether it may stay; times are the Redis server's."""
