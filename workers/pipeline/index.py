@@ -51,8 +51,10 @@ def index(resources: Resources, recording_id: int, *, by: str) -> Recording | No
 
 def _overdue(resources: Resources, most: int) -> list[Recording]:
     """Completed recordings whose moment has passed, such as after an outage; the sweep does not ask for them then."""
+    if not most:
+        return []
     with resources.ledger.read() as tx:
-        if not most or not recordings.is_any_due(tx, State.COMPLETED, time.time()):
+        if not recordings.is_any_due(tx, State.COMPLETED, time.time()):
             return []
     with resources.ledger.write() as tx:
         due = sorted(recordings.due(tx, State.COMPLETED, time.time(), most), key=lambda one: one.id)
