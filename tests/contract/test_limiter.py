@@ -208,7 +208,7 @@ def test_429_of_one_class_closes_the_gates_of_all_on_its_bucket(client):
 
     shared.close_gate(MEDIA, 30, "429")
 
-    gates = {one: shared.snapshot(one).gate_seconds > 15 for one in CallClass}
+    gates = {one: shared.snapshot(one).gate_seconds > 29 for one in CallClass}
     assert gates == {one: one != TOKEN for one in CallClass}
     assert not shared.is_open(permit)
 
@@ -230,7 +230,7 @@ def test_snapshot_says_rate_gate_and_rejections(client):
 
     assert (fresh.configured, fresh.ceiling_rate, fresh.rate) == (10, pytest.approx(9.9), pytest.approx(4.95))
     assert (fresh.gate_seconds, fresh.gate_reason, fresh.rejected_last_minute) == (0, None, 0)
-    assert 30 < closed.gate_seconds <= 42.1
+    assert 40 < closed.gate_seconds <= 42.1
     assert (closed.gate_reason, closed.probing, closed.rejected_last_minute) == ("429", True, 1)
 
 

@@ -50,8 +50,8 @@ def test_gate_that_redis_lost_is_put_back_by_a_process_that_knew_it(client):
     refusal = refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=1))
     state = limiter(client).snapshot(SUBMIT)
 
-    assert refusal.retry_after_seconds > 15
-    assert 15 < state.gate_seconds <= 30.1
+    assert refusal.retry_after_seconds > 25
+    assert 25 < state.gate_seconds <= 30.1
     assert (state.gate_reason, state.rejected_last_minute) == ("429", 0)
 
 
@@ -79,6 +79,6 @@ def test_without_redis_nothing_may_be_sent_and_a_gate_is_closed_once_it_is_back(
 
         server.start()
 
-        assert refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=1)).retry_after_seconds > 15
+        assert refused(lambda: shared.acquire(SUBMIT, max_wait_seconds=1)).retry_after_seconds > 25
     finally:
         server.close()

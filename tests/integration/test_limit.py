@@ -1,6 +1,5 @@
 """Limits set at run time, and what the API tells of its own: through the command, the pump and real calls."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -70,8 +69,8 @@ def test_limits_are_shown_to_people_and_machines(desk: Desk, command: DeskComman
     (found,) = command("limit", "submit", "--json").json
 
     assert [line.split()[0] for line in table.splitlines()] == ["calls", "submit", "media", "status", "token"]
-    assert re.search(r"closed for (4[01]|3\d) s \(429\)", table)
-    assert found.pop("gate_seconds") == pytest.approx(36, abs=6)
+    assert "closed for 40 s (429)" in table
+    assert found.pop("gate_seconds") == pytest.approx(40, abs=1)
     assert found == {
         "class": "submit",
         "setting_per_second": 1000,
@@ -168,4 +167,4 @@ def test_a_429_of_a_real_call_lowers_the_rate_for_all(desk: Desk, sandbox: Sandb
     stands = desk.resources.limiter.snapshot(SUBMIT)
     assert stands.rate < before
     assert stands.learned == pytest.approx(0.8 * before, rel=0.02)
-    assert stands.gate_seconds == pytest.approx(15, abs=4)
+    assert stands.gate_seconds == pytest.approx(17, abs=2)
