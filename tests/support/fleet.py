@@ -243,6 +243,12 @@ class Fleet:
         with self.resources.ledger.read() as tx:
             return int(tx.execute(select(func.count()).select_from(rows).where(those)).scalar_one())
 
+    def receiver_is_ready(self) -> bool:
+        try:
+            return self._http.get("/readyz").is_success
+        except httpx.HTTPError:
+            return False
+
     def _what_holds_up(self, backfill: str) -> str:
         """Which recordings have not ended, what waits in the broker, and how each part stands, to be read by people."""
         with self.resources.ledger.read() as tx:
@@ -254,12 +260,6 @@ class Fleet:
             lengths = {name: client.llen(name) for name in queues.ALL}
         said = [f"{name}, exit {part.poll()}:\n{self.said(name)[-1500:]}" for name, part in self.processes.items()]
         return "\n".join([f"at {time.time()}", f"{lengths}", *map(str, zip(rows, histories, strict=True)), *said])
-
-    def receiver_is_ready(self) -> bool:
-        try:
-            return self._http.get("/readyz").is_success
-        except httpx.HTTPError:
-            return False
 
     def _works(self, name: str) -> bool:
         if name in self.servers:
