@@ -45,7 +45,7 @@ class TokenTimes:
 
 
 class _LockLostError(Exception):
-    """Another process may be fetching; says to `permit` that no call was made."""
+    """Another process may be fetching, so this one makes no call under its permit."""
 
 
 class TokenCache:
